@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: MIT */
+/* Adapter files: tensors grouped into modules, each of some kind. */
+#ifndef LORATOOL_ADAPTER_H
+#define LORATOOL_ADAPTER_H
+
+#include "loratool/model.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* What one tensor of a module is. Kinds that are recognised but not computed with keep
+ * their tensors under LT_PART_OTHER. */
+typedef enum lt_part {
+    LT_PART_DOWN,      /* A: (r, in[, kernel]) */
+    LT_PART_UP,        /* B: (out, r[, 1, 1]) */
+    LT_PART_MID,       /* Tucker core (r, r, kernel) */
+    LT_PART_ALPHA,     /* one element */
+    LT_PART_SCALE,     /* one element that replaces alpha / r */
+    LT_PART_MAGNITUDE, /* DoRA */
+    LT_PART_UP_BIAS,   /* PEFT lora_B.bias */
+    LT_PART_OTHER,
+    LT_PART_COUNT
+} lt_part;
+
+typedef struct lt_kind lt_kind;       /* a row of a table: static storage */
+typedef struct lt_dialect lt_dialect; /* the same */
+
+const char *lt_kind_id(const lt_kind *kind);       /* "lora", "dora", "loha", ... */
+const char *lt_kind_title(const lt_kind *kind);    /* "LoRA", "LyCORIS LoHa" */
+bool lt_kind_has_factors(const lt_kind *kind);     /* lt_module_load works on it */
+const char *lt_dialect_id(const lt_dialect *dialect); /* "kohya", "diffusers", "peft" */
+lt_naming lt_dialect_naming(const lt_dialect *dialect);
+bool lt_dialect_holds_alpha(const lt_dialect *dialect); /* as a tensor of each module */
+/* A dialect that can be written, by id; NULL when there is none. */
+const lt_dialect *lt_dialect_by_id(const char *id);
+const lt_dialect *lt_dialect_of_naming(lt_naming naming);
+
+typedef struct lt_module {
+    const char *name; /* as in the file, suffix removed */
+    const lt_kind *kind;
+    const lt_tensor *part[LT_PART_COUNT]; /* borrowed from the store, NULL when absent */
+    uint64_t rank, out, in; /* 0 for kinds without factors; in counts kernel elements */
+    double alpha;           /* when has_alpha */
+    double scale;           /* multiplier of up * down: alpha / r unless said otherwise */
+    bool has_alpha;
+} lt_module;
+
+typedef struct lt_adapter lt_adapter;
+
+/* path is a file, a PEFT folder (adapter_config.json beside adapter_model.safetensors) or
+ * "-". A file named adapter_model.* takes the adapter_config.json beside it. Reads headers
+ * and one-element tensors only. LT_ERR_MISMATCH when the file holds no adapter. */
+lt_status lt_adapter_open(lt_adapter **out, const char *path, lt_error *err) LT_MUST_USE;
+/* The same from an open store, which the adapter takes over on success. */
+lt_status lt_adapter_new(lt_adapter **out, lt_store **store, lt_error *err) LT_MUST_USE;
+void lt_adapter_free(lt_adapter *adapter);
+
+const char *lt_adapter_path(const lt_adapter *adapter); /* as given */
+const lt_store *lt_adapter_store(const lt_adapter *adapter);
+const lt_dialect *lt_adapter_dialect(const lt_adapter *adapter);
+const lt_family *lt_adapter_family(const lt_adapter *adapter); /* best guess */
+const char *lt_adapter_kind(const lt_adapter *adapter); /* a kind's id, or "mixed" */
+size_t lt_adapter_module_count(const lt_adapter *adapter);
+const lt_module *lt_adapter_module(const lt_adapter *adapter, size_t index);
+/* Tensors that belong to no module. */
+size_t lt_adapter_rest_count(const lt_adapter *adapter);
+const lt_tensor *lt_adapter_rest(const lt_adapter *adapter, size_t index);
+/* The text of adapter_config.json, or NULL. */
+const char *lt_adapter_config(const lt_adapter *adapter);
+
+/* True when the store's tensor names are those of an adapter. */
+bool lt_store_holds_adapter(const lt_store *store);
+
+/* up (out x rank) and down (rank x in), exact in double, scale not applied; a Tucker core
+ * is folded into down. The arrays are the caller's. */
+lt_status lt_module_load(const lt_adapter *adapter, const lt_module *module, double *up,
+    double *down, lt_error *err) LT_MUST_USE;
+
+/* ---- writing ------------------------------------------------------------------------ */
+
+typedef struct lt_adapter_out lt_adapter_out;
+
+typedef struct lt_adapter_plan {
+    const char *path; /* a file, "-", or a folder (trailing '/' or existing): PEFT */
+    const lt_dialect *dialect;
+    lt_dtype dtype; /* of the factors */
+    bool overwrite;
+    const lt_family *family; /* for metadata */
+} lt_adapter_plan;
+
+lt_status lt_adapter_out_new(
+    lt_adapter_out **out, const lt_adapter_plan *plan, lt_error *err) LT_MUST_USE;
+void lt_adapter_out_close(lt_adapter_out *out); /* without commit nothing appears */
+
+/* A module with factors up (out x rank) and down (rank x in...): shape is that of the
+ * weight as consumers see it (out, in[, kernel]). fan_in_fan_out: the base stores the
+ * weight transposed. */
+lt_status lt_adapter_out_add(lt_adapter_out *out, const char *name, unsigned n_dims,
+    const uint64_t *shape, uint64_t rank, double alpha, bool fan_in_fan_out,
+    size_t *index, lt_error *err) LT_MUST_USE;
+/* A tensor that is carried over as it is. */
+lt_status lt_adapter_out_add_copy(lt_adapter_out *out, const lt_store *store,
+    const lt_tensor *tensor, lt_error *err) LT_MUST_USE;
+lt_metadata *lt_adapter_out_metadata(lt_adapter_out *out); /* until begin */
+/* An adapter_config.json whose other fields the written one keeps. */
+lt_status lt_adapter_out_template(
+    lt_adapter_out *out, const char *config_text, lt_error *err) LT_MUST_USE;
+
+lt_status lt_adapter_out_begin(lt_adapter_out *out, lt_error *err) LT_MUST_USE;
+/* Stores the factors of module index; float32 in, cast to the plan's dtype. Thread-safe.
+ * LT_ERR_NUMERIC when a value overflows the dtype. */
+lt_status lt_adapter_out_put(lt_adapter_out *out, size_t index, const float *up,
+    const float *down, lt_error *err) LT_MUST_USE;
+/* Hashes, header, config, then the file or folder appears. */
+lt_status lt_adapter_out_commit(lt_adapter_out *out, lt_error *err) LT_MUST_USE;
+uint64_t lt_adapter_out_size(const lt_adapter_out *out); /* bytes, after begin */
+
+#ifdef __cplusplus
+}
+#endif
+#endif

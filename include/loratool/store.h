@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: MIT */
+/* Tensor containers: reading what a file holds, writing a new one. */
+#ifndef LORATOOL_STORE_H
+#define LORATOOL_STORE_H
+
+#include "loratool/tensor.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- metadata ---------------------------------------------------------------------- */
+
+/* String pairs in file order. Zero-initialise; owned by whoever declared it. */
+typedef struct lt_metadata {
+    struct lt_metadata_entry {
+        char *key, *value;
+    } *entries;
+    size_t count, capacity;
+} lt_metadata;
+
+const char *lt_metadata_get(const lt_metadata *meta, const char *key); /* or NULL */
+/* Adds, or replaces the value of, key. */
+lt_status lt_metadata_set(
+    lt_metadata *meta, const char *key, const char *value, lt_error *err) LT_MUST_USE;
+void lt_metadata_remove(lt_metadata *meta, const char *key);
+lt_status lt_metadata_copy(
+    lt_metadata *dst, const lt_metadata *src, lt_error *err) LT_MUST_USE;
+void lt_metadata_release(lt_metadata *meta);
+
+/* ---- reading ----------------------------------------------------------------------- */
+
+typedef struct lt_store lt_store;
+
+/* Opens path ("-": standard input). The format is told by content, never by name. Reads
+ * the header only. LT_ERR_FORMAT names the tensor and the byte position at fault. */
+lt_status lt_store_open(lt_store **out, const char *path, lt_error *err) LT_MUST_USE;
+void lt_store_close(lt_store *store); /* NULL allowed */
+
+const char *lt_store_path(const lt_store *store);
+const char *lt_store_container(const lt_store *store); /* "safetensors" */
+uint64_t lt_store_file_size(const lt_store *store);
+
+/* Tensors in the order of their data in the file. Borrowed; live as long as the store. */
+size_t lt_store_count(const lt_store *store);
+const lt_tensor *lt_store_at(const lt_store *store, size_t index);
+const lt_tensor *lt_store_find(const lt_store *store, const char *name); /* or NULL */
+size_t lt_store_index(const lt_store *store, const lt_tensor *tensor);
+const lt_metadata *lt_store_metadata(const lt_store *store);
+
+/* Bytes [first, first + size) of a tensor in row-major order, into dst. Thread-safe. */
+lt_status lt_store_read(const lt_store *store, const lt_tensor *tensor, uint64_t first,
+    void *dst, size_t size, lt_error *err) LT_MUST_USE;
+
+/* True when path names the very file this store reads. */
+bool lt_store_is_file(const lt_store *store, const char *path);
+
+/* Prefixes *err with the file and the tensor; returns err's code. */
+lt_status lt_store_blame(const lt_store *store, const lt_tensor *tensor, lt_error *err);
+
+/* ---- writing ----------------------------------------------------------------------- */
+
+typedef struct lt_writer lt_writer;
+
+/* The order in which tensors are laid out. */
+typedef enum lt_order {
+    LT_ORDER_GIVEN,     /* as added */
+    LT_ORDER_REFERENCE, /* as the reference writer does: dtype descending, then name */
+} lt_order;
+
+/* Plan first (add, set metadata), then begin, then put bytes from any thread, then
+ * commit: the file appears whole or not at all. path "-" is standard output. */
+lt_status lt_writer_new(lt_writer **out, const char *path, bool overwrite, lt_error *err)
+    LT_MUST_USE;
+void lt_writer_close(lt_writer *writer); /* without commit: removes the temporary file */
+
+/* Returns the tensor's index by *index (NULL allowed). Name and shape are copied. */
+lt_status lt_writer_add(lt_writer *writer, const char *name, lt_dtype dtype,
+    unsigned n_dims, const uint64_t *shape, size_t *index, lt_error *err) LT_MUST_USE;
+
+/* May be changed until begin; values (not keys or lengths) until commit. */
+lt_metadata *lt_writer_metadata(lt_writer *writer);
+
+/* Fixes the layout. No tensor can be added afterwards. */
+lt_status lt_writer_begin(lt_writer *writer, lt_order order, lt_error *err) LT_MUST_USE;
+
+/* Bytes [first, first + size) of tensor index. Every byte must be put exactly once. */
+lt_status lt_writer_put(lt_writer *writer, size_t index, uint64_t first, const void *src,
+    size_t size, lt_error *err) LT_MUST_USE;
+
+/* The whole of tensor index from a tensor of equal size in a store. */
+lt_status lt_writer_copy(lt_writer *writer, size_t index, const lt_store *store,
+    const lt_tensor *tensor, lt_error *err) LT_MUST_USE;
+
+/* SHA-256 (64 lower-case hex digits and NUL) of the data section as put so far. */
+#define LT_HASH_SIZE 65
+lt_status lt_writer_hash(lt_writer *writer, char hex[LT_HASH_SIZE], lt_error *err)
+    LT_MUST_USE;
+
+/* sd-scripts' sshs_legacy_hash: SHA-256 of bytes [0x100000, 0x110000) of the file as it
+ * would be with the ss_* metadata entries alone; callers keep the first 8 digits. */
+lt_status lt_writer_legacy_hash(lt_writer *writer, char hex[LT_HASH_SIZE], lt_error *err)
+    LT_MUST_USE;
+
+/* LT_ERR_INTERNAL when bytes are missing. Writes the header last. */
+lt_status lt_writer_commit(lt_writer *writer, lt_error *err) LT_MUST_USE;
+
+uint64_t lt_writer_size(const lt_writer *writer); /* of the whole file, after begin */
+
+#ifdef __cplusplus
+}
+#endif
+#endif

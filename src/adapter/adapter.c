@@ -1,0 +1,387 @@
+/* SPDX-License-Identifier: MIT */
+#include "adapter/kind.h"
+
+#include "base/limits.h"
+#include "base/map.h"
+#include "base/mem.h"
+#include "base/source.h"
+#include "tensor/convert.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct lt_adapter {
+    lt_store *store;
+    char *path, *config_text;
+    lt_peft_config config; /* when config_text */
+    lt_json meta_json;     /* diffusers' lora_adapter_metadata, when has_meta */
+    bool has_meta;
+    lt_arena arena;
+    lt_module *modules;
+    size_t n_modules, modules_capacity;
+    const lt_tensor **rest;
+    size_t n_rest, rest_capacity;
+    lt_map by_name;
+    const lt_dialect *dialect;
+    const lt_family *family;
+};
+
+static int kind_order(const lt_kind *kind)
+{
+    int i = 0;
+    while (lt_kinds[i] && lt_kinds[i] != kind)
+        i++;
+    return i;
+}
+
+bool lt_store_holds_adapter(const lt_store *store)
+{
+    const lt_kind *kind;
+    lt_part part;
+    size_t hits = 0, n = lt_store_count(store);
+    for (size_t i = 0; i < n; i++) {
+        if (!lt_split_name(lt_store_at(store, i)->name, &kind, &part) || !kind) continue;
+        if (!kind->common_words) return true;
+        hits++;
+    }
+    return hits > 0 && hits * 2 >= n;
+}
+
+static lt_status add_rest(lt_adapter *a, const lt_tensor *t, lt_error *err)
+{
+    lt_status st = lt_grow(
+        (void **)&a->rest, &a->rest_capacity, a->n_rest + 1, sizeof *a->rest, err);
+    if (!st) a->rest[a->n_rest++] = t;
+    return st;
+}
+
+static lt_status module_for(
+    lt_adapter *a, const char *name, size_t size, lt_module **out, lt_error *err)
+{
+    size_t i = lt_map_getn(&a->by_name, name, size);
+    if (i == LT_MAP_NONE) {
+        lt_status st = lt_grow((void **)&a->modules, &a->modules_capacity, a->n_modules + 1,
+            sizeof *a->modules, err);
+        char *copy = st ? NULL : lt_arena_strndup(&a->arena, name, size, err);
+        if (!copy) return LT_ERR_NOMEM;
+        i = a->n_modules++;
+        a->modules[i] = (lt_module) { .name = copy, .scale = 1 };
+        st = lt_map_put(&a->by_name, copy, i, NULL, err);
+        if (st) return st;
+    }
+    *out = &a->modules[i];
+    return LT_OK;
+}
+
+static lt_status add_tensor(lt_adapter *a, const lt_tensor *t, lt_error *err)
+{
+    const lt_kind *kind = NULL;
+    lt_part part = LT_PART_OTHER;
+    lt_module *m = NULL;
+    size_t size = lt_split_name(t->name, &kind, &part);
+    if (!size) return add_rest(a, t, err);
+    lt_status st = module_for(a, t->name, size, &m, err);
+    if (st) return st;
+    if (part != LT_PART_OTHER && m->part[part]) {
+        lt_error_set(err, LT_ERR_MISMATCH, "doubles '%s'", m->part[part]->name);
+        return lt_store_blame(a->store, t, err);
+    }
+    m->part[part] = t;
+    /* A module with tensors of several kinds is named by the first in the table. */
+    if (kind && (!m->kind || kind_order(kind) < kind_order(m->kind))) m->kind = kind;
+    return LT_OK;
+}
+
+/* The value of a one-element tensor of any numeric type. */
+static lt_status read_scalar(
+    const lt_adapter *a, const lt_tensor *t, double *value, lt_error *err)
+{
+    unsigned char raw[8] = { 0 };
+    if (t->count != 1 || t->size > sizeof raw) {
+        lt_error_set(err, LT_ERR_MISMATCH, "should hold one number");
+        return lt_store_blame(a->store, t, err);
+    }
+    lt_status st = lt_store_read(a->store, t, 0, raw, (size_t)t->size, err);
+    if (st) return st;
+    int64_t integer = 0;
+    memcpy(&integer, raw, (size_t)t->size);
+    int shift = 64 - 8 * (int)t->size;
+    const lt_dtype_info *info = lt_dtype_get(t->dtype);
+    if (!info->is_float) *value = (double)((int64_t)((uint64_t)integer << shift) >> shift);
+    else if (info->computes) lt_load_f64(value, raw, t->dtype, 1);
+    else st = lt_error_set(err, LT_ERR_UNSUPPORTED, "dtype %s is not read", info->name);
+    if (!st && !isfinite(*value)) st = lt_error_set(err, LT_ERR_NUMERIC, "is not finite");
+    return st ? lt_store_blame(a->store, t, err) : LT_OK;
+}
+
+static lt_status scale_from_config(const lt_adapter *a, lt_module *m, lt_error *err)
+{
+    static const char wrapper[] = "base_model.model.";
+    const char *path = m->name;
+    if (!strncmp(path, wrapper, sizeof wrapper - 1)) path += sizeof wrapper - 1;
+    if (a->config_text) {
+        m->has_alpha = true;
+        return lt_peft_config_scale(&a->config, path, m->rank, &m->alpha, &m->scale, err);
+    }
+    const char *dot = strchr(m->name, '.');
+    if (!a->has_meta || !dot) return LT_OK;
+    char prefix[64];
+    lt_peft_config view;
+    snprintf(prefix, sizeof prefix, "%.*s", (int)(dot - m->name + 1), m->name);
+    if (!lt_peft_config_view(&view, &a->meta_json, prefix)) return LT_OK;
+    m->has_alpha = true;
+    return lt_peft_config_scale(&view, dot + 1, m->rank, &m->alpha, &m->scale, err);
+}
+
+static lt_status finish_module(lt_adapter *a, lt_module *m, lt_error *err)
+{
+    lt_status st = LT_OK;
+    if (m->kind->measure) st = m->kind->measure(m, err);
+    if (st) return lt_error_where(err, "%s", a->path);
+    if (m->part[LT_PART_ALPHA]) {
+        st = read_scalar(a, m->part[LT_PART_ALPHA], &m->alpha, err);
+        m->has_alpha = true;
+        if (m->rank) m->scale = m->alpha / (double)m->rank;
+    } else if (m->rank) {
+        st = scale_from_config(a, m, err);
+    }
+    if (!st && m->part[LT_PART_SCALE])
+        st = read_scalar(a, m->part[LT_PART_SCALE], &m->scale, err);
+    return st;
+}
+
+/* Tensors whose module has no kind (a stray .scale of a norm, say) belong to none. */
+static lt_status drop_kindless(lt_adapter *a, lt_error *err)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < a->n_modules; i++) {
+        lt_module *m = &a->modules[i];
+        if (m->kind) {
+            a->modules[kept++] = *m;
+            continue;
+        }
+        for (int p = 0; p < LT_PART_COUNT; p++) {
+            lt_status st = m->part[p] ? add_rest(a, m->part[p], err) : LT_OK;
+            if (st) return st;
+        }
+    }
+    a->n_modules = kept;
+    return LT_OK;
+}
+
+static lt_status guess_family(lt_adapter *a, lt_error *err)
+{
+    lt_module_hint *hints = lt_alloc(a->n_modules, sizeof *hints, err);
+    if (!hints) return LT_ERR_NOMEM;
+    for (size_t i = 0; i < a->n_modules; i++) {
+        const lt_tensor *down = a->modules[i].part[LT_PART_DOWN];
+        hints[i] = (lt_module_hint) { a->modules[i].name, a->modules[i].in,
+            down ? down->n_dims : 0 };
+    }
+    a->family = lt_family_of_adapter(hints, a->n_modules);
+    lt_free(hints);
+    return LT_OK;
+}
+
+static lt_status read_metadata(lt_adapter *a, lt_error *err)
+{
+    const char *text
+        = lt_metadata_get(lt_store_metadata(a->store), "lora_adapter_metadata");
+    if (!text) return LT_OK;
+    lt_status st = lt_json_parse(&a->meta_json, text, strlen(text), 0, err);
+    if (st) return lt_error_where(err, "%s: metadata lora_adapter_metadata", a->path);
+    a->has_meta = true;
+    return LT_OK;
+}
+
+static lt_status group(lt_adapter *a, lt_error *err)
+{
+    lt_status st = read_metadata(a, err);
+    for (size_t i = 0; i < lt_store_count(a->store) && !st; i++)
+        st = add_tensor(a, lt_store_at(a->store, i), err);
+    if (!st) st = drop_kindless(a, err);
+    for (size_t i = 0; i < a->n_modules && !st; i++)
+        st = finish_module(a, &a->modules[i], err);
+    if (st) return st;
+    if (!a->n_modules) {
+        lt_error_set(err, LT_ERR_MISMATCH,
+            "holds no adapter: none of its %zu tensors has an adapter's name",
+            lt_store_count(a->store));
+        return lt_error_where(err, "%s", a->path);
+    }
+    a->dialect = lt_dialect_detect(a->modules, a->n_modules);
+    return guess_family(a, err);
+}
+
+static lt_status read_config(lt_adapter *a, const char *path, lt_error *err)
+{
+    lt_source *src = NULL;
+    lt_status st = lt_source_open(&src, path, err);
+    if (st) return st;
+    uint64_t size = lt_source_size(src);
+    if (size > LT_MAX_CONFIG_SIZE) {
+        st = lt_error_set(err, LT_ERR_LIMIT, "over %u bytes", LT_MAX_CONFIG_SIZE);
+    } else {
+        a->config_text = calloc(1, (size_t)size + 1);
+        if (!a->config_text) st = lt_error_set(err, LT_ERR_NOMEM, "out of memory");
+    }
+    if (!st) st = lt_source_read(src, 0, a->config_text, (size_t)size, err);
+    lt_source_close(src);
+    if (!st) st = lt_peft_config_parse(&a->config, a->config_text, (size_t)size, err);
+    return st ? lt_error_where(err, "%s", path) : LT_OK;
+}
+
+static bool is_folder(const char *path)
+{
+    struct stat sb;
+    return !stat(path, &sb) && S_ISDIR(sb.st_mode);
+}
+
+/* The tensor file that path stands for, and the sidecar that goes with it ("" if none). */
+static lt_status locate(const char *path, char *file, char *config, size_t size,
+    lt_error *err)
+{
+    *config = '\0';
+    const char *slash = strrchr(path, '/');
+    int dir = slash ? (int)(slash - path + 1) : 0;
+    if (is_folder(path)) {
+        const char *sep = path[strlen(path) - 1] == '/' ? "" : "/";
+        snprintf(file, size, "%s%sadapter_model.safetensors", path, sep);
+        snprintf(config, size, "%s%sadapter_config.json", path, sep);
+        if (access(config, F_OK)) {
+            lt_error_set(err, LT_ERR_MISMATCH,
+                "is a folder without adapter_config.json, so not a PEFT adapter");
+            return lt_error_where(err, "%s", path);
+        }
+        return LT_OK;
+    }
+    snprintf(file, size, "%s", path);
+    if (strncmp(path + dir, "adapter_model.", 14)) return LT_OK;
+    snprintf(config, size, "%.*sadapter_config.json", dir, path);
+    if (access(config, F_OK)) *config = '\0';
+    return LT_OK;
+}
+
+lt_status lt_adapter_open(lt_adapter **out, const char *path, lt_error *err)
+{
+    char file[4096], config[4096];
+    *out = NULL;
+    if (strlen(path) > sizeof file - 64)
+        return lt_error_set(err, LT_ERR_ARG, "the path is too long");
+    lt_status st = locate(path, file, config, sizeof file, err);
+    if (st) return st;
+    lt_adapter *a = calloc(1, sizeof *a);
+    if (!a) return lt_error_set(err, LT_ERR_NOMEM, "out of memory");
+    a->path = lt_strdup(strcmp(path, "-") ? path : "standard input", err);
+    if (!a->path) st = LT_ERR_NOMEM;
+    if (!st) st = lt_store_open(&a->store, file, err);
+    if (!st && *config) st = read_config(a, config, err);
+    if (!st) st = group(a, err);
+    if (st) {
+        lt_adapter_free(a);
+        return st;
+    }
+    *out = a;
+    return LT_OK;
+}
+
+lt_status lt_adapter_new(lt_adapter **out, lt_store **store, lt_error *err)
+{
+    *out = NULL;
+    lt_adapter *a = calloc(1, sizeof *a);
+    if (!a) return lt_error_set(err, LT_ERR_NOMEM, "out of memory");
+    a->path = lt_strdup(lt_store_path(*store), err);
+    a->store = *store;
+    lt_status st = a->path ? group(a, err) : LT_ERR_NOMEM;
+    if (st) {
+        a->store = NULL;
+        lt_adapter_free(a);
+        return st;
+    }
+    *store = NULL;
+    *out = a;
+    return LT_OK;
+}
+
+void lt_adapter_free(lt_adapter *a)
+{
+    if (!a) return;
+    lt_peft_config_release(&a->config);
+    lt_json_release(&a->meta_json);
+    lt_store_close(a->store);
+    lt_map_release(&a->by_name);
+    lt_arena_release(&a->arena);
+    free(a->config_text);
+    free(a->modules);
+    free(a->rest);
+    free(a->path);
+    free(a);
+}
+
+const char *lt_adapter_path(const lt_adapter *adapter)
+{
+    return adapter->path;
+}
+
+const lt_store *lt_adapter_store(const lt_adapter *adapter)
+{
+    return adapter->store;
+}
+
+const lt_dialect *lt_adapter_dialect(const lt_adapter *adapter)
+{
+    return adapter->dialect;
+}
+
+const lt_family *lt_adapter_family(const lt_adapter *adapter)
+{
+    return adapter->family;
+}
+
+const char *lt_adapter_kind(const lt_adapter *adapter)
+{
+    const lt_kind *kind = adapter->modules[0].kind;
+    for (size_t i = 1; i < adapter->n_modules; i++)
+        if (adapter->modules[i].kind != kind) return "mixed";
+    return kind->id;
+}
+
+size_t lt_adapter_module_count(const lt_adapter *adapter)
+{
+    return adapter->n_modules;
+}
+
+const lt_module *lt_adapter_module(const lt_adapter *adapter, size_t index)
+{
+    return &adapter->modules[index];
+}
+
+size_t lt_adapter_rest_count(const lt_adapter *adapter)
+{
+    return adapter->n_rest;
+}
+
+const lt_tensor *lt_adapter_rest(const lt_adapter *adapter, size_t index)
+{
+    return adapter->rest[index];
+}
+
+const char *lt_adapter_config(const lt_adapter *adapter)
+{
+    return adapter->config_text;
+}
+
+lt_status lt_module_load(const lt_adapter *adapter, const lt_module *module, double *up,
+    double *down, lt_error *err)
+{
+    if (!module->kind->load) {
+        lt_error_set(err, LT_ERR_UNSUPPORTED, "%s modules are not computed with",
+            module->kind->title);
+        return lt_error_where(err, "%s: module '%s'", adapter->path, module->name);
+    }
+    return module->kind->load(adapter->store, module, up, down, err);
+}

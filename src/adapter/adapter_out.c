@@ -1,0 +1,325 @@
+/* SPDX-License-Identifier: MIT */
+/* Writes adapters: one file, or PEFT's folder of two. Sizes are planned before any factor
+ * is computed; hashes are filled in at the end, in place of placeholders of equal size. */
+#include "adapter/kind.h"
+
+#include "base/mem.h"
+#include "base/outfile.h"
+#include "tensor/convert.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct entry {
+    size_t up, down, alpha; /* writer indices */
+    uint64_t up_count, down_count;
+    char *path; /* module path for PEFT's config */
+    uint64_t rank;
+    double alpha_value;
+    bool conv;
+};
+
+struct copy {
+    const lt_store *store;
+    const lt_tensor *tensor;
+    size_t index;
+};
+
+struct lt_adapter_out {
+    lt_adapter_plan plan;
+    lt_writer *writer;
+    lt_arena arena;
+    struct entry *entries;
+    size_t n_entries, entries_capacity;
+    struct copy *copies;
+    size_t n_copies, copies_capacity;
+    bool folder, made_folder, fan_in_fan_out;
+    char *template_text; /* of adapter_config.json, or NULL */
+    char folder_path[4096], config_path[4200];
+};
+
+static bool is_folder(const char *path)
+{
+    struct stat sb;
+    size_t n = strlen(path);
+    return (n && path[n - 1] == '/') || (!stat(path, &sb) && S_ISDIR(sb.st_mode));
+}
+
+static lt_status open_folder(lt_adapter_out *o, char *file, size_t size, lt_error *err)
+{
+    const char *path = o->plan.path;
+    size_t n = strlen(path);
+    if (n > sizeof o->folder_path - 64) return lt_error_set(err, LT_ERR_ARG, "path too long");
+    snprintf(o->folder_path, sizeof o->folder_path, "%s%s", path,
+        path[n - 1] == '/' ? "" : "/");
+    snprintf(o->config_path, sizeof o->config_path, "%sadapter_config.json", o->folder_path);
+    snprintf(file, size, "%sadapter_model.safetensors", o->folder_path);
+    if (!mkdir(o->folder_path, 0777)) {
+        o->made_folder = true;
+    } else if (errno != EEXIST) {
+        lt_error_sys(err, errno, "cannot make the folder: %s", strerror(errno));
+        return lt_error_where(err, "%s", path);
+    }
+    if (!o->plan.overwrite && !access(o->config_path, F_OK)) {
+        lt_error_set(err, LT_ERR_EXISTS, "the output exists; use -f to overwrite it");
+        return lt_error_where(err, "%s", o->config_path);
+    }
+    return LT_OK;
+}
+
+lt_status lt_adapter_out_new(
+    lt_adapter_out **out, const lt_adapter_plan *plan, lt_error *err)
+{
+    char file[4200];
+    *out = NULL;
+    lt_adapter_out *o = calloc(1, sizeof *o);
+    if (!o) return lt_error_set(err, LT_ERR_NOMEM, "out of memory");
+    o->plan = *plan;
+    snprintf(file, sizeof file, "%s", plan->path);
+    o->folder = strcmp(plan->path, "-") && is_folder(plan->path);
+    lt_status st = LT_OK;
+    if (o->folder && plan->dialect->naming != LT_NAMING_PEFT)
+        st = lt_error_set(err, LT_ERR_ARG,
+            "the output is a folder, which only the peft dialect writes, not %s",
+            plan->dialect->id);
+    if (!st && o->folder) st = open_folder(o, file, sizeof file, err);
+    if (!st) st = lt_writer_new(&o->writer, file, plan->overwrite, err);
+    if (st) {
+        lt_adapter_out_close(o);
+        return st;
+    }
+    *out = o;
+    return LT_OK;
+}
+
+void lt_adapter_out_close(lt_adapter_out *o)
+{
+    if (!o) return;
+    lt_writer_close(o->writer);
+    if (o->made_folder) rmdir(o->folder_path); /* only when still empty */
+    lt_arena_release(&o->arena);
+    free(o->entries);
+    free(o->copies);
+    free(o);
+}
+
+static lt_status add_named(lt_adapter_out *o, const char *module, const char *suffix,
+    lt_dtype dtype, unsigned n_dims, const uint64_t *shape, size_t *index, lt_error *err)
+{
+    char *name = lt_arena_printf(&o->arena, err, "%s%s", module, suffix);
+    if (!name) return LT_ERR_NOMEM;
+    return lt_writer_add(o->writer, name, dtype, n_dims, shape, index, err);
+}
+
+lt_status lt_adapter_out_add(lt_adapter_out *o, const char *name, unsigned n_dims,
+    const uint64_t *shape, uint64_t rank, double alpha, bool fan_in_fan_out,
+    size_t *index, lt_error *err)
+{
+    const lt_dialect *d = o->plan.dialect;
+    lt_status st = lt_grow((void **)&o->entries, &o->entries_capacity, o->n_entries + 1,
+        sizeof *o->entries, err);
+    if (st) return st;
+    struct entry e = { .rank = rank, .alpha_value = alpha };
+    uint64_t up[LT_MAX_DIMS] = { shape[0], rank }, down[LT_MAX_DIMS] = { rank };
+    e.up_count = shape[0] * rank;
+    e.down_count = rank;
+    for (unsigned i = 1; i < n_dims; i++) {
+        down[i] = shape[i];
+        e.down_count *= shape[i];
+        if (i >= 2) up[i] = 1;
+        if (i >= 2 && shape[i] > 1) e.conv = true;
+    }
+    static const char wrapper[] = "base_model.model.";
+    bool wrapped = !strncmp(name, wrapper, sizeof wrapper - 1);
+    e.path = lt_arena_strdup(&o->arena, wrapped ? name + sizeof wrapper - 1 : name, err);
+    if (!e.path) return LT_ERR_NOMEM;
+    st = add_named(o, name, d->up, o->plan.dtype, n_dims, up, &e.up, err);
+    if (!st) st = add_named(o, name, d->down, o->plan.dtype, n_dims, down, &e.down, err);
+    if (!st && d->alpha) st = add_named(o, name, ".alpha", LT_F32, 0, NULL, &e.alpha, err);
+    if (st) return st;
+    o->fan_in_fan_out |= fan_in_fan_out;
+    *index = o->n_entries;
+    o->entries[o->n_entries++] = e;
+    return LT_OK;
+}
+
+lt_status lt_adapter_out_add_copy(
+    lt_adapter_out *o, const lt_store *store, const lt_tensor *tensor, lt_error *err)
+{
+    struct copy c = { store, tensor, 0 };
+    lt_status st = lt_grow((void **)&o->copies, &o->copies_capacity, o->n_copies + 1,
+        sizeof *o->copies, err);
+    if (!st)
+        st = lt_writer_add(o->writer, tensor->name, tensor->dtype, tensor->n_dims,
+            tensor->shape, &c.index, err);
+    if (!st) o->copies[o->n_copies++] = c;
+    return st;
+}
+
+lt_metadata *lt_adapter_out_metadata(lt_adapter_out *o)
+{
+    return lt_writer_metadata(o->writer);
+}
+
+lt_status lt_adapter_out_template(
+    lt_adapter_out *o, const char *config_text, lt_error *err)
+{
+    o->template_text = lt_arena_strdup(&o->arena, config_text, err);
+    return o->template_text ? LT_OK : LT_ERR_NOMEM;
+}
+
+static void widen(uint64_t rank, double alpha, uint64_t *rmin, uint64_t *rmax,
+    double *amin, double *amax)
+{
+    bool first = *rmax == 0;
+    if (first || rank < *rmin) *rmin = rank;
+    if (first || alpha < *amin) *amin = alpha;
+    if (first || alpha > *amax) *amax = alpha;
+    if (first || rank > *rmax) *rmax = rank;
+}
+
+static lt_network_summary summarise(const lt_adapter_out *o)
+{
+    lt_network_summary s = { 0 };
+    for (size_t i = 0; i < o->n_entries; i++) {
+        const struct entry *e = &o->entries[i];
+        if (e->conv)
+            widen(e->rank, e->alpha_value, &s.conv_dim_min, &s.conv_dim_max,
+                &s.conv_alpha_min, &s.conv_alpha_max);
+        else
+            widen(e->rank, e->alpha_value, &s.dim_min, &s.dim_max, &s.alpha_min,
+                &s.alpha_max);
+    }
+    return s;
+}
+
+/* The output's name without folder and extension. */
+static void title_of(const char *path, char *dst, size_t size)
+{
+    const char *slash = strrchr(path, '/');
+    snprintf(dst, size, "%s", !strcmp(path, "-") ? "LoRA" : slash ? slash + 1 : path);
+    char *dot = strrchr(dst, '.');
+    if (dot && dot != dst) *dot = '\0';
+}
+
+static const char placeholder[LT_HASH_SIZE]
+    = "0000000000000000000000000000000000000000000000000000000000000000";
+
+static lt_status plan_metadata(lt_adapter_out *o, lt_error *err)
+{
+    lt_metadata *meta = lt_writer_metadata(o->writer);
+    char title[256];
+    lt_status st = LT_OK;
+    if (o->plan.dialect->naming != LT_NAMING_KOHYA) {
+        st = lt_metadata_set(meta, "format", "pt", err);
+    } else {
+        lt_network_summary summary = summarise(o);
+        title_of(o->plan.path, title, sizeof title);
+        if (!meta->count) st = lt_describe_origin(meta, o->plan.family, title, err);
+        if (!st) st = lt_describe_network(meta, &summary, err);
+        if (!st) st = lt_metadata_set(meta, "sshs_model_hash", placeholder, err);
+        if (!st) st = lt_metadata_set(meta, "sshs_legacy_hash", "00000000", err);
+    }
+    if (!st && lt_metadata_get(meta, "modelspec.hash_sha256")) {
+        char text[LT_HASH_SIZE + 2];
+        snprintf(text, sizeof text, "0x%s", placeholder);
+        st = lt_metadata_set(meta, "modelspec.hash_sha256", text, err);
+    }
+    return st;
+}
+
+lt_status lt_adapter_out_begin(lt_adapter_out *o, lt_error *err)
+{
+    lt_status st = plan_metadata(o, err);
+    if (!st) st = lt_writer_begin(o->writer, LT_ORDER_REFERENCE, err);
+    for (size_t i = 0; i < o->n_copies && !st; i++)
+        st = lt_writer_copy(
+            o->writer, o->copies[i].index, o->copies[i].store, o->copies[i].tensor, err);
+    for (size_t i = 0; i < o->n_entries && !st && o->plan.dialect->alpha; i++) {
+        float alpha = (float)o->entries[i].alpha_value;
+        st = lt_writer_put(o->writer, o->entries[i].alpha, 0, &alpha, sizeof alpha, err);
+    }
+    return st;
+}
+
+static lt_status put_factor(lt_adapter_out *o, size_t index, const float *src,
+    uint64_t count, const char *module, lt_error *err)
+{
+    double limit = lt_dtype_get(o->plan.dtype)->max_finite;
+    for (uint64_t i = 0; i < count; i++)
+        if (!(fabs((double)src[i]) <= limit)) {
+            lt_error_set(err, LT_ERR_NUMERIC, "a factor's value %g overflows %s",
+                (double)src[i], lt_dtype_get(o->plan.dtype)->name);
+            return lt_error_where(err, "module '%s'", module);
+        }
+    size_t size = (size_t)count * (lt_dtype_get(o->plan.dtype)->bits / 8);
+    void *raw = lt_alloc_work(size, 1, err);
+    if (!raw) return LT_ERR_NOMEM;
+    lt_store_f32(raw, src, o->plan.dtype, (size_t)count);
+    lt_status st = lt_writer_put(o->writer, index, 0, raw, size, err);
+    lt_free(raw);
+    return st;
+}
+
+lt_status lt_adapter_out_put(
+    lt_adapter_out *o, size_t index, const float *up, const float *down, lt_error *err)
+{
+    const struct entry *e = &o->entries[index];
+    lt_status st = put_factor(o, e->up, up, e->up_count, e->path, err);
+    return st ? st : put_factor(o, e->down, down, e->down_count, e->path, err);
+}
+
+static lt_status fill_hashes(lt_adapter_out *o, lt_error *err)
+{
+    lt_metadata *meta = lt_writer_metadata(o->writer);
+    bool sshs = lt_metadata_get(meta, "sshs_model_hash") != NULL;
+    bool spec = lt_metadata_get(meta, "modelspec.hash_sha256") != NULL;
+    char hex[LT_HASH_SIZE], legacy[LT_HASH_SIZE], text[LT_HASH_SIZE + 2];
+    if (!sshs && !spec) return LT_OK;
+    lt_status st = lt_writer_hash(o->writer, hex, err);
+    if (!st && sshs) st = lt_metadata_set(meta, "sshs_model_hash", hex, err);
+    if (!st && sshs) st = lt_writer_legacy_hash(o->writer, legacy, err);
+    if (!st && sshs) {
+        legacy[8] = '\0';
+        st = lt_metadata_set(meta, "sshs_legacy_hash", legacy, err);
+    }
+    snprintf(text, sizeof text, "0x%s", st ? placeholder : hex);
+    if (!st && spec) st = lt_metadata_set(meta, "modelspec.hash_sha256", text, err);
+    return st;
+}
+
+static lt_status make_config(lt_adapter_out *o, char **text, lt_error *err)
+{
+    lt_peft_entry *entries = lt_alloc(o->n_entries, sizeof *entries, err);
+    if (!entries) return LT_ERR_NOMEM;
+    for (size_t i = 0; i < o->n_entries; i++)
+        entries[i] = (lt_peft_entry) { o->entries[i].path, o->entries[i].rank,
+            o->entries[i].alpha_value };
+    lt_status st = lt_peft_config_make(entries, o->n_entries, o->fan_in_fan_out,
+        lt_family_is_causal_lm(o->plan.family), o->template_text, text, err);
+    lt_free(entries);
+    return st;
+}
+
+lt_status lt_adapter_out_commit(lt_adapter_out *o, lt_error *err)
+{
+    char *text = NULL;
+    lt_status st = fill_hashes(o, err);
+    if (!st && o->folder) st = make_config(o, &text, err);
+    if (!st) st = lt_writer_commit(o->writer, err);
+    if (!st) o->made_folder = false;
+    if (!st && o->folder)
+        st = lt_write_file(o->config_path, text, strlen(text), o->plan.overwrite, err);
+    free(text);
+    return st;
+}
+
+uint64_t lt_adapter_out_size(const lt_adapter_out *o)
+{
+    return lt_writer_size(o->writer);
+}

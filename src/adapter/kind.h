@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: MIT */
+/* Tables inside the adapter layer: kinds, key suffixes, dialects, PEFT's sidecar. */
+#ifndef LT_ADAPTER_KIND_H
+#define LT_ADAPTER_KIND_H
+
+#include "base/arena.h"
+#include "base/json.h"
+#include "loratool/adapter.h"
+
+/* One key suffix and what it says. common suffixes (alpha, ...) belong to the kind that
+ * the module's other tensors tell. */
+typedef struct lt_suffix {
+    const char *text;
+    lt_part part;
+} lt_suffix;
+
+struct lt_kind {
+    const char *id, *title;
+    const lt_suffix *suffixes; /* text NULL ends */
+    /* Fills rank, out, in from the parts; checks that they fit each other. NULL: the kind
+     * is recognised by name only. */
+    lt_status (*measure)(lt_module *module, lt_error *err);
+    lt_status (*load)(const lt_store *store, const lt_module *module, double *up,
+        double *down, lt_error *err);
+    /* Its suffixes occur in ordinary models too: one of them alone proves no adapter. */
+    bool common_words;
+};
+
+/* In the order in which a module with several kinds' tensors is named. */
+extern const lt_kind *const lt_kinds[]; /* NULL ends */
+extern const lt_kind lt_kind_lora;
+/* LoRA whose module also holds tensors that change the formula. */
+extern const lt_kind lt_kind_dora, lt_kind_lora_bias;
+extern const lt_suffix lt_common_suffixes[];
+
+/* Splits a tensor name. Returns the size of the module name, 0 when no suffix fits; *kind
+ * is NULL for a common suffix. */
+size_t lt_split_name(const char *name, const lt_kind **kind, lt_part *part);
+
+struct lt_dialect {
+    const char *id;
+    lt_naming naming;
+    const char *down, *up; /* suffixes as written; NULL: not written */
+    bool alpha;            /* writes <module>.alpha */
+    const char *prefixes[6]; /* of module names, to recognise it; NULL ends */
+};
+
+/* Of a file with these module names; never NULL. */
+const lt_dialect *lt_dialect_detect(const lt_module *modules, size_t count);
+
+/* ---- PEFT's adapter_config.json ----------------------------------------------------- */
+
+typedef struct lt_peft_config {
+    lt_json json;
+    const cJSON *object; /* holds the fields */
+    const char *prefix;  /* of the field names: "" or "unet." */
+    double r, alpha;
+    bool rslora;
+} lt_peft_config;
+
+/* Parses the fields that matter for merging and refuses by name what cannot be merged. */
+lt_status lt_peft_config_parse(lt_peft_config *config, const char *text, size_t size,
+    lt_error *err) LT_MUST_USE;
+/* diffusers' lora_adapter_metadata: the same fields behind "<component>.". False when the
+ * object has none for that prefix. config borrows json. */
+bool lt_peft_config_view(lt_peft_config *config, const lt_json *json, const char *prefix);
+void lt_peft_config_release(lt_peft_config *config);
+
+/* Scale of a module of that rank: alpha / r or alpha / sqrt(r), patterns applied. path is
+ * the module path without "base_model.model.". */
+lt_status lt_peft_config_scale(const lt_peft_config *config, const char *path,
+    uint64_t rank, double *alpha, double *scale, lt_error *err) LT_MUST_USE;
+
+/* One module, for writing a config. */
+typedef struct lt_peft_entry {
+    const char *path;
+    uint64_t rank;
+    double alpha;
+} lt_peft_entry;
+/* malloc text; sorted keys, two spaces, as PEFT writes it. template_text: an existing
+ * config whose other fields are kept, or NULL. */
+lt_status lt_peft_config_make(const lt_peft_entry *entries, size_t count,
+    bool fan_in_fan_out, bool causal_lm, const char *template_text, char **text,
+    lt_error *err) LT_MUST_USE;
+
+/* ---- training metadata -------------------------------------------------------------- */
+
+/* What the ss_network_* fields summarise. */
+typedef struct lt_network_summary {
+    uint64_t dim_min, dim_max, conv_dim_min, conv_dim_max; /* ranks; 0: no such module */
+    double alpha_min, alpha_max, conv_alpha_min, conv_alpha_max;
+} lt_network_summary;
+
+/* ss_network_dim, ss_network_alpha and the conv_* entries of ss_network_args; "Dynamic"
+ * where modules differ, as sd-scripts writes it. */
+lt_status lt_describe_network(
+    lt_metadata *meta, const lt_network_summary *summary, lt_error *err) LT_MUST_USE;
+
+/* The rest of kohya's minimum set and modelspec.*, for an adapter made from nothing. */
+lt_status lt_describe_origin(lt_metadata *meta, const lt_family *family, const char *title,
+    lt_error *err) LT_MUST_USE;
+
+#endif

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: MIT */
+/* LoRA (Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", 2021): delta =
+ * scale * up * down with scale = alpha / r. On a convolution (LoCon) the factors are
+ * flattened: up (out, r, 1, 1), down (r, in, kh, kw) and delta is the product of the
+ * (out, r) and (r, in*kh*kw) matrices, reshaped. With a Tucker core mid (r, r, kh, kw)
+ * and down (r, in, 1, 1), the effective down is
+ *   D[a, j, k] = sum_b mid[a, b, k] down[b, j]. */
+#include "adapter/kind.h"
+
+#include "base/mem.h"
+#include "tensor/convert.h"
+#include "tensor/linalg.h"
+
+static const lt_suffix lora_suffixes[] = {
+    { ".lora_down.weight", LT_PART_DOWN },
+    { ".lora_up.weight", LT_PART_UP },
+    { ".lora_mid.weight", LT_PART_MID },
+    { ".lora_A.weight", LT_PART_DOWN },
+    { ".lora_B.weight", LT_PART_UP },
+    { ".lora.down.weight", LT_PART_DOWN },
+    { ".lora.up.weight", LT_PART_UP },
+    { ".lora_linear_layer.down.weight", LT_PART_DOWN },
+    { ".lora_linear_layer.up.weight", LT_PART_UP },
+    { "_lora.down.weight", LT_PART_DOWN },
+    { "_lora.up.weight", LT_PART_UP },
+    { ".lora_A", LT_PART_DOWN },
+    { ".lora_B", LT_PART_UP },
+    { NULL, LT_PART_OTHER },
+};
+
+static const lt_suffix dora_suffixes[] = {
+    { ".dora_scale", LT_PART_MAGNITUDE },
+    { ".lora_magnitude_vector", LT_PART_MAGNITUDE },
+    { ".lora_magnitude_vector.weight", LT_PART_MAGNITUDE },
+    { ".magnitude", LT_PART_MAGNITUDE },
+    { NULL, LT_PART_OTHER },
+};
+
+static const lt_suffix bias_suffixes[] = {
+    { ".lora_B.bias", LT_PART_UP_BIAS },
+    { NULL, LT_PART_OTHER },
+};
+
+static lt_status bad_shapes(const lt_module *m, const char *why, lt_error *err)
+{
+    char up[160], down[160];
+    lt_tensor_shape_text(m->part[LT_PART_UP], up, sizeof up);
+    lt_tensor_shape_text(m->part[LT_PART_DOWN], down, sizeof down);
+    lt_error_set(err, LT_ERR_MISMATCH, "%s: up is %s, down is %s", why, up, down);
+    return lt_error_where(err, "module '%s'", m->name);
+}
+
+static lt_status measure_core(lt_module *m, const lt_tensor *mid, lt_error *err)
+{
+    if (mid->n_dims < 3 || mid->shape[0] != m->rank || mid->shape[1] != m->rank)
+        return bad_shapes(m, "the Tucker core does not fit the factors", err);
+    if (!lt_mul_size(m->in, lt_tensor_columns(mid) / m->rank, &m->in))
+        return bad_shapes(m, "the Tucker core is too large", err);
+    return LT_OK;
+}
+
+static lt_status measure(lt_module *m, lt_error *err)
+{
+    const lt_tensor *up = m->part[LT_PART_UP], *down = m->part[LT_PART_DOWN];
+    if (!up || !down) {
+        lt_error_set(err, LT_ERR_MISMATCH, "the %s factor is missing", up ? "down" : "up");
+        return lt_error_where(err, "module '%s'", m->name);
+    }
+    for (int i = 0; i <= LT_PART_MID; i++)
+        if (m->part[i] && !lt_dtype_get(m->part[i]->dtype)->computes) {
+            lt_error_set(err, LT_ERR_UNSUPPORTED, "dtype %s is not computed with",
+                lt_dtype_get(m->part[i]->dtype)->name);
+            return lt_error_where(err, "tensor '%s'", m->part[i]->name);
+        }
+    m->rank = lt_tensor_rows(down);
+    m->out = lt_tensor_rows(up);
+    m->in = lt_tensor_columns(down);
+    if (!m->rank || !m->out || !m->in) return bad_shapes(m, "a factor is empty", err);
+    if (up->n_dims < 2 || down->n_dims < 2 || lt_tensor_columns(up) != m->rank)
+        return bad_shapes(m, "the factors' ranks differ", err);
+    return m->part[LT_PART_MID] ? measure_core(m, m->part[LT_PART_MID], err) : LT_OK;
+}
+
+static lt_status load_tensor(
+    const lt_store *store, const lt_tensor *t, double *dst, lt_error *err)
+{
+    void *raw = lt_alloc_work(t->size, 1, err);
+    if (!raw) return LT_ERR_NOMEM;
+    lt_status st = lt_store_read(store, t, 0, raw, (size_t)t->size, err);
+    if (!st) lt_load_f64(dst, raw, t->dtype, (size_t)t->count);
+    lt_free(raw);
+    if (!st && lt_find_nonfinite_f64(dst, (size_t)t->count) != t->count) {
+        lt_error_set(err, LT_ERR_NUMERIC, "holds NaN or infinity");
+        st = lt_store_blame(store, t, err);
+    }
+    return st;
+}
+
+/* down (r x in*K) from mid (r, r, K) and flat (r x in): one small product per kernel
+ * element, written with stride K. */
+static lt_status fold_core(const lt_store *store, const lt_module *m, double *down,
+    lt_error *err)
+{
+    const lt_tensor *mid = m->part[LT_PART_MID], *flat = m->part[LT_PART_DOWN];
+    size_t r = (size_t)m->rank, in = (size_t)flat->count / r;
+    size_t kernel = (size_t)(m->in / in);
+    double *core = lt_alloc_work(mid->count, sizeof *core, err);
+    double *f = lt_alloc_work(flat->count, sizeof *f, err);
+    double *slice = lt_alloc_work(r * r, sizeof *slice, err);
+    double *product = lt_alloc_work(r * in, sizeof *product, err);
+    lt_status st = core && f && slice && product ? LT_OK : LT_ERR_NOMEM;
+    if (!st) st = load_tensor(store, mid, core, err);
+    if (!st) st = load_tensor(store, flat, f, err);
+    for (size_t k = 0; k < kernel && !st; k++) {
+        for (size_t i = 0; i < r * r; i++)
+            slice[i] = core[i * kernel + k];
+        lt_gemm_f64(r, in, r, 1, (lt_matd) { slice, r, false }, (lt_matd) { f, in, false },
+            0, product);
+        for (size_t i = 0; i < r * in; i++)
+            down[i * kernel + k] = product[i];
+    }
+    lt_free(product);
+    lt_free(slice);
+    lt_free(f);
+    lt_free(core);
+    return st;
+}
+
+static lt_status load(const lt_store *store, const lt_module *m, double *up, double *down,
+    lt_error *err)
+{
+    lt_status st = load_tensor(store, m->part[LT_PART_UP], up, err);
+    if (st) return st;
+    if (m->part[LT_PART_MID]) return fold_core(store, m, down, err);
+    return load_tensor(store, m->part[LT_PART_DOWN], down, err);
+}
+
+const lt_kind lt_kind_lora = { "lora", "LoRA", lora_suffixes, measure, load, false };
+const lt_kind lt_kind_dora = { "dora", "DoRA", dora_suffixes, measure, NULL, false };
+const lt_kind lt_kind_lora_bias
+    = { "lora-bias", "LoRA with biases", bias_suffixes, measure, NULL, false };

@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: MIT */
+#include "base/json.h"
+
+#include "base/limits.h"
+#include "base/mem.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* What the checker expects next inside the innermost container. */
+enum expect { VALUE, VALUE_OR_END, KEY, KEY_OR_END, COLON, COMMA_OR_END };
+
+struct checker {
+    const unsigned char *p, *end, *start;
+    uint64_t base, values;
+    lt_json *json;
+    lt_error *err;
+    int depth;
+    char open[LT_MAX_JSON_DEPTH]; /* '{' or '[' */
+};
+
+static lt_status bad(const struct checker *c, const unsigned char *at, const char *what)
+{
+    return lt_error_at(c->err, LT_ERR_FORMAT, c->base + (uint64_t)(at - c->start),
+        "invalid JSON: %s", what);
+}
+
+static void skip_space(struct checker *c)
+{
+    while (c->p < c->end && (*c->p == ' ' || *c->p == '\t' || *c->p == '\n' || *c->p == '\r'))
+        c->p++;
+}
+
+/* Length of the UTF-8 sequence at p (RFC 3629), 0 when it is not one. */
+static int utf8_length(const unsigned char *p, const unsigned char *end)
+{
+    if (p[0] < 0x80) return 1;
+    int n = p[0] >= 0xc2 && p[0] <= 0xdf ? 2 : (p[0] & 0xf0) == 0xe0 ? 3
+        : p[0] >= 0xf0 && p[0] <= 0xf4   ? 4
+                                         : 0;
+    if (!n || end - p < n) return 0;
+    for (int i = 1; i < n; i++)
+        if ((p[i] & 0xc0) != 0x80) return 0;
+    if (p[0] == 0xe0 && p[1] < 0xa0) return 0;
+    if (p[0] == 0xed && p[1] > 0x9f) return 0;
+    if (p[0] == 0xf0 && p[1] < 0x90) return 0;
+    if (p[0] == 0xf4 && p[1] > 0x8f) return 0;
+    return n;
+}
+
+static bool hex4(const unsigned char *p, const unsigned char *end, unsigned *out)
+{
+    *out = 0;
+    if (end - p < 4) return false;
+    for (int i = 0; i < 4; i++) {
+        unsigned d = p[i] >= '0' && p[i] <= '9' ? p[i] - (unsigned)'0'
+            : p[i] >= 'a' && p[i] <= 'f'        ? p[i] - (unsigned)'a' + 10
+            : p[i] >= 'A' && p[i] <= 'F'        ? p[i] - (unsigned)'A' + 10
+                                                : 16u;
+        if (d == 16) return false;
+        *out = *out * 16 + d;
+    }
+    return true;
+}
+
+static lt_status check_escape(struct checker *c)
+{
+    const unsigned char *at = c->p++; /* the backslash */
+    if (c->p < c->end && *c->p && strchr("\"\\/bfnrt", *c->p)) {
+        c->p++;
+        return LT_OK;
+    }
+    unsigned hi, lo;
+    if (c->p >= c->end || *c->p != 'u' || !hex4(c->p + 1, c->end, &hi))
+        return bad(c, at, "bad escape in a string");
+    c->p += 5;
+    if (hi == 0) return bad(c, at, "U+0000 in a string");
+    if (hi >= 0xdc00 && hi <= 0xdfff) return bad(c, at, "lone surrogate in a string");
+    if (hi < 0xd800 || hi > 0xdbff) return LT_OK;
+    if (c->end - c->p < 6 || c->p[0] != '\\' || c->p[1] != 'u' || !hex4(c->p + 2, c->end, &lo)
+        || lo < 0xdc00 || lo > 0xdfff)
+        return bad(c, at, "lone surrogate in a string");
+    c->p += 6;
+    return LT_OK;
+}
+
+static lt_status check_string(struct checker *c)
+{
+    const unsigned char *at = c->p++;
+    while (c->p < c->end && *c->p != '"') {
+        if (*c->p == '\\') {
+            lt_status st = check_escape(c);
+            if (st) return st;
+            continue;
+        }
+        if (*c->p < 0x20) return bad(c, c->p, "control character in a string");
+        int n = utf8_length(c->p, c->end);
+        if (!n) return bad(c, c->p, "not UTF-8");
+        c->p += n;
+    }
+    if (c->p >= c->end) return bad(c, at, "unterminated string");
+    c->p++;
+    return LT_OK;
+}
+
+static bool digit(const struct checker *c)
+{
+    return c->p < c->end && *c->p >= '0' && *c->p <= '9';
+}
+
+static lt_status check_number(struct checker *c)
+{
+    const unsigned char *at = c->p;
+    lt_json *j = c->json;
+    lt_json_number n = { 0, c->base + (uint64_t)(at - c->start), *at != '-' };
+    if (*c->p == '-') c->p++;
+    if (!digit(c)) return bad(c, at, "unexpected character");
+    bool zero = *c->p == '0';
+    for (size_t i = 0; digit(c); i++, c->p++) {
+        if (zero && i) return bad(c, at, "number with a leading zero");
+        if (__builtin_mul_overflow(n.value, 10u, &n.value)
+            || __builtin_add_overflow(n.value, (uint64_t)(*c->p - '0'), &n.value))
+            n.is_uint = false;
+    }
+    if (c->p < c->end && *c->p == '.') {
+        n.is_uint = false;
+        c->p++;
+        if (!digit(c)) return bad(c, at, "bad number");
+        while (digit(c)) c->p++;
+    }
+    if (c->p < c->end && (*c->p == 'e' || *c->p == 'E')) {
+        n.is_uint = false;
+        c->p++;
+        if (c->p < c->end && (*c->p == '+' || *c->p == '-')) c->p++;
+        if (!digit(c)) return bad(c, at, "bad number");
+        while (digit(c)) c->p++;
+    }
+    lt_status st = lt_grow((void **)&j->numbers, &j->numbers_capacity, j->n_numbers + 1,
+        sizeof *j->numbers, c->err);
+    if (!st) j->numbers[j->n_numbers++] = n;
+    return st;
+}
+
+static lt_status check_literal(struct checker *c)
+{
+    static const char *const words[] = { "true", "false", "null" };
+    for (int i = 0; i < 3; i++) {
+        size_t n = strlen(words[i]);
+        if ((size_t)(c->end - c->p) >= n && !memcmp(c->p, words[i], n)) {
+            c->p += n;
+            return LT_OK;
+        }
+    }
+    return bad(c, c->p, "unexpected character");
+}
+
+static lt_status check_key(struct checker *c)
+{
+    lt_json *j = c->json;
+    if (*c->p != '"') return bad(c, c->p, "expected a member name");
+    if (c->depth == 1) {
+        lt_status st = lt_grow((void **)&j->member_at, &j->members_capacity,
+            j->n_members + 1, sizeof *j->member_at, c->err);
+        if (st) return st;
+        j->member_at[j->n_members++] = c->base + (uint64_t)(c->p - c->start);
+    }
+    return check_string(c);
+}
+
+/* Checks a value that is not a container, or opens one. */
+static lt_status check_value(struct checker *c, enum expect *next)
+{
+    if (++c->values > LT_MAX_JSON_VALUES)
+        return lt_error_at(c->err, LT_ERR_LIMIT, c->base + (uint64_t)(c->p - c->start),
+            "JSON holds over %u values", LT_MAX_JSON_VALUES);
+    *next = COMMA_OR_END;
+    if (*c->p == '"') return check_string(c);
+    if (*c->p == '-' || (*c->p >= '0' && *c->p <= '9')) return check_number(c);
+    if (*c->p != '{' && *c->p != '[') return check_literal(c);
+    if (c->depth == LT_MAX_JSON_DEPTH)
+        return lt_error_at(c->err, LT_ERR_LIMIT, c->base + (uint64_t)(c->p - c->start),
+            "JSON is nested over %d deep", LT_MAX_JSON_DEPTH);
+    c->open[c->depth++] = (char)*c->p;
+    *next = *c->p == '{' ? KEY_OR_END : VALUE_OR_END;
+    c->p++;
+    return LT_OK;
+}
+
+static lt_status check_step(struct checker *c, enum expect *want)
+{
+    bool in_object = c->depth && c->open[c->depth - 1] == '{';
+    unsigned char close = in_object ? '}' : ']';
+    bool may_end = *want == KEY_OR_END || *want == VALUE_OR_END || *want == COMMA_OR_END;
+    if (c->depth && may_end && *c->p == close) {
+        c->p++;
+        c->depth--;
+        *want = COMMA_OR_END;
+        return LT_OK;
+    }
+    switch (*want) {
+    case KEY:
+    case KEY_OR_END: *want = COLON; return check_key(c);
+    case COLON:
+        if (*c->p++ != ':') return bad(c, c->p - 1, "expected ':'");
+        *want = VALUE;
+        return LT_OK;
+    case COMMA_OR_END:
+        if (*c->p++ != ',') return bad(c, c->p - 1, "expected ',' or a closing bracket");
+        *want = in_object ? KEY : VALUE;
+        return LT_OK;
+    case VALUE:
+    case VALUE_OR_END: break;
+    }
+    return check_value(c, want);
+}
+
+static lt_status check_text(struct checker *c)
+{
+    enum expect want = VALUE;
+    do {
+        skip_space(c);
+        if (c->p >= c->end) return bad(c, c->p, "the text ends early");
+        lt_status st = check_step(c, &want);
+        if (st) return st;
+    } while (c->depth);
+    skip_space(c);
+    return c->p < c->end ? bad(c, c->p, "text after the end") : LT_OK;
+}
+
+/* cJSON keeps document order, so the k-th number node is the k-th number of the check.
+ * valueint (which nothing else here reads) is where a node keeps its k. */
+static void link_numbers(cJSON *node, size_t *next)
+{
+    for (; node; node = node->next) {
+        if (cJSON_IsNumber(node)) node->valueint = (int)(*next)++;
+        if (node->child) link_numbers(node->child, next);
+    }
+}
+
+lt_status lt_json_parse(
+    lt_json *json, const char *text, size_t size, uint64_t base_offset, lt_error *err)
+{
+    *json = (lt_json) { 0 };
+    const unsigned char *p = (const unsigned char *)text;
+    struct checker c = { .p = p, .start = p, .end = p + size, .base = base_offset,
+        .json = json, .err = err };
+    lt_status st = check_text(&c);
+    if (!st) {
+        json->root = cJSON_ParseWithLength(text, size);
+        if (!json->root)
+            st = lt_error_set(err, LT_ERR_NOMEM, "out of memory for the JSON text");
+    }
+    if (st) {
+        lt_json_release(json);
+        return st;
+    }
+    size_t next = 0;
+    link_numbers(json->root, &next);
+    return LT_OK;
+}
+
+void lt_json_release(lt_json *json)
+{
+    cJSON_Delete(json->root);
+    free(json->numbers);
+    free(json->member_at);
+    *json = (lt_json) { 0 };
+}
+
+bool lt_json_uint(const lt_json *json, const cJSON *node, uint64_t *value)
+{
+    if (!cJSON_IsNumber(node)) return false;
+    const lt_json_number *n = &json->numbers[node->valueint];
+    *value = n->value;
+    return n->is_uint;
+}
+
+const cJSON *lt_json_get(const cJSON *object, const char *name)
+{
+    return cJSON_GetObjectItemCaseSensitive(object, name);
+}
+
+const char *lt_json_get_string(const cJSON *object, const char *name)
+{
+    const cJSON *node = lt_json_get(object, name);
+    return cJSON_IsString(node) ? node->valuestring : NULL;
+}
+
+double lt_json_get_number(const cJSON *object, const char *name, double fallback)
+{
+    const cJSON *node = lt_json_get(object, name);
+    return cJSON_IsNumber(node) ? node->valuedouble : fallback;
+}
+
+bool lt_json_get_bool(const cJSON *object, const char *name, bool fallback)
+{
+    const cJSON *node = lt_json_get(object, name);
+    return cJSON_IsBool(node) ? cJSON_IsTrue(node) : fallback;
+}

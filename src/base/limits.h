@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+/* Every ceiling on what a file may ask of us. Counts and lengths read from a file are
+ * compared with these before anything is allocated from them. */
+#ifndef LT_BASE_LIMITS_H
+#define LT_BASE_LIMITS_H
+
+/* safetensors: the reference reader's own cap on the JSON header. */
+#define LT_MAX_HEADER_SIZE 100000000u
+#define LT_MAX_TENSORS 2000000u
+#define LT_MAX_NAME_SIZE 65536u
+/* Nesting of any JSON text we read; real headers nest three deep. */
+#define LT_MAX_JSON_DEPTH 64
+/* Values in one JSON text, counted before any tree is built from it. */
+#define LT_MAX_JSON_VALUES 32000000u
+#define LT_MAX_CONFIG_SIZE 16777216u
+/* A pipe that must be seekable is copied to a temporary file of at most this size. */
+#define LT_MAX_SPOOL_SIZE (64ull << 30)
+#define LT_MAX_THREADS 256
+#define LT_MAX_RANK 65536
+
+#endif

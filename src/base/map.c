@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT */
+/* Open addressing, linear probing, at most half full. */
+#include "base/map.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+struct lt_map_slot {
+    const char *key; /* NULL: free */
+    size_t size, value;
+    uint64_t hash;
+};
+
+static struct lt_map_slot *probe(
+    const lt_map *map, const char *key, size_t size, uint64_t hash)
+{
+    size_t mask = map->n_slots - 1;
+    for (size_t i = (size_t)hash & mask;; i = (i + 1) & mask) {
+        struct lt_map_slot *s = &map->slots[i];
+        if (!s->key) return s;
+        if (s->hash == hash && s->size == size && !memcmp(s->key, key, size)) return s;
+    }
+}
+
+static lt_status rehash(lt_map *map, lt_error *err)
+{
+    size_t n = map->n_slots ? map->n_slots * 2 : 64;
+    lt_map next = { calloc(n, sizeof *next.slots), n, map->count };
+    if (!next.slots) return lt_error_set(err, LT_ERR_NOMEM, "out of memory");
+    for (size_t i = 0; i < map->n_slots; i++) {
+        struct lt_map_slot *s = &map->slots[i];
+        if (s->key) *probe(&next, s->key, s->size, s->hash) = *s;
+    }
+    free(map->slots);
+    *map = next;
+    return LT_OK;
+}
+
+lt_status lt_map_put(
+    lt_map *map, const char *key, size_t value, size_t *found, lt_error *err)
+{
+    if (found) *found = LT_MAP_NONE;
+    if (map->count * 2 >= map->n_slots) {
+        lt_status st = rehash(map, err);
+        if (st) return st;
+    }
+    size_t size = strlen(key);
+    uint64_t hash = XXH3_64bits(key, size);
+    struct lt_map_slot *s = probe(map, key, size, hash);
+    if (s->key) {
+        if (found) *found = s->value;
+        return LT_OK;
+    }
+    *s = (struct lt_map_slot) { key, size, value, hash };
+    map->count++;
+    return LT_OK;
+}
+
+size_t lt_map_getn(const lt_map *map, const char *key, size_t size)
+{
+    if (!map->n_slots) return LT_MAP_NONE;
+    struct lt_map_slot *s = probe(map, key, size, XXH3_64bits(key, size));
+    return s->key ? s->value : LT_MAP_NONE;
+}
+
+size_t lt_map_get(const lt_map *map, const char *key)
+{
+    return lt_map_getn(map, key, strlen(key));
+}
+
+void lt_map_set(lt_map *map, const char *key, size_t value)
+{
+    if (!map->n_slots) return;
+    size_t size = strlen(key);
+    struct lt_map_slot *s = probe(map, key, size, XXH3_64bits(key, size));
+    if (s->key) s->value = value;
+}
+
+void lt_map_release(lt_map *map)
+{
+    free(map->slots);
+    *map = (lt_map) { 0 };
+}

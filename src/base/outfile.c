@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: MIT */
+#define _GNU_SOURCE /* copy_file_range, renameat2 */
+#include "base/outfile.h"
+
+#include "base/mem.h"
+#include "base/source.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define COPY_CHUNK ((size_t)4 << 20)
+#define MAX_OPEN 16
+
+struct lt_outfile {
+    int fd;
+    bool to_stdout, overwrite;
+    _Atomic uint64_t end; /* one past the last byte written */
+    char *path, *temp;    /* temp is NULL for standard output and after commit */
+};
+
+/* Temporary names that a signal handler must remove. */
+static _Atomic(char *) open_temps[MAX_OPEN];
+
+static void remember_temp(char *temp)
+{
+    for (int i = 0; i < MAX_OPEN; i++) {
+        char *none = NULL;
+        if (atomic_compare_exchange_strong(&open_temps[i], &none, temp)) return;
+    }
+}
+
+static void forget_temp(char *temp)
+{
+    for (int i = 0; i < MAX_OPEN; i++) {
+        char *mine = temp;
+        if (atomic_compare_exchange_strong(&open_temps[i], &mine, NULL)) return;
+    }
+}
+
+void lt_outfile_abandon_all(void)
+{
+    for (int i = 0; i < MAX_OPEN; i++) {
+        char *temp = atomic_load(&open_temps[i]);
+        if (temp) unlink(temp);
+    }
+}
+
+static lt_status make_temp(lt_outfile *f, lt_error *err)
+{
+    const char *slash = strrchr(f->path, '/');
+    int dir = slash ? (int)(slash - f->path + 1) : 0;
+    const char *name = f->path + dir;
+    size_t room = strlen(f->path) + sizeof ".XXXXXX.lt-part" + 1;
+    f->temp = malloc(room);
+    if (!f->temp) return lt_error_set(err, LT_ERR_NOMEM, "out of memory");
+    snprintf(f->temp, room, "%.*s.%s.XXXXXX.lt-part", dir, f->path, name);
+    f->fd = mkstemps(f->temp, (int)strlen(".lt-part"));
+    if (f->fd < 0) {
+        lt_error_sys(err, errno, "cannot create the output: %s", strerror(errno));
+        free(f->temp);
+        f->temp = NULL;
+        return LT_ERR_IO;
+    }
+    remember_temp(f->temp);
+    mode_t mask = umask(0);
+    umask(mask);
+    fchmod(f->fd, 0666 & ~mask);
+    return LT_OK;
+}
+
+static lt_status open_target(lt_outfile *f, lt_error *err)
+{
+    if (f->to_stdout) {
+        if (isatty(STDOUT_FILENO))
+            return lt_error_set(
+                err, LT_ERR_ARG, "refusing to write binary data to a terminal");
+        f->fd = lt_temp_fd(err);
+        return f->fd < 0 ? LT_ERR_IO : LT_OK;
+    }
+    struct stat sb;
+    if (!stat(f->path, &sb)) {
+        if (S_ISDIR(sb.st_mode))
+            return lt_error_set(err, LT_ERR_EXISTS, "the output is a folder");
+        if (!S_ISREG(sb.st_mode))
+            return lt_error_set(err, LT_ERR_ARG, "the output is not a regular file");
+        if (!f->overwrite)
+            return lt_error_set(
+                err, LT_ERR_EXISTS, "the output exists; use -f to overwrite it");
+    }
+    return make_temp(f, err);
+}
+
+lt_status lt_outfile_open(
+    lt_outfile **out, const char *path, bool overwrite, lt_error *err)
+{
+    *out = NULL;
+    lt_outfile *f = calloc(1, sizeof *f);
+    if (!f) return lt_error_set(err, LT_ERR_NOMEM, "out of memory");
+    f->fd = -1;
+    f->overwrite = overwrite;
+    f->to_stdout = !strcmp(path, "-");
+    f->path = lt_strdup(path, err);
+    lt_status st = f->path ? open_target(f, err) : LT_ERR_NOMEM;
+    if (st) {
+        lt_error_where(err, "%s", f->to_stdout ? "standard output" : path);
+        lt_outfile_close(f);
+        return st;
+    }
+    *out = f;
+    return LT_OK;
+}
+
+static void note_end(lt_outfile *f, uint64_t end)
+{
+    uint64_t seen = atomic_load(&f->end);
+    while (seen < end && !atomic_compare_exchange_weak(&f->end, &seen, end))
+        ;
+}
+
+static lt_status write_failed(lt_outfile *f, lt_error *err)
+{
+    int sys = errno;
+    lt_error_sys(err, sys, "cannot write: %s", strerror(sys));
+    return lt_error_where(err, "%s", f->to_stdout ? "standard output" : f->path);
+}
+
+lt_status lt_outfile_write(
+    lt_outfile *f, uint64_t offset, const void *src, size_t size, lt_error *err)
+{
+    const char *p = src;
+    note_end(f, offset + size);
+    while (size) {
+        ssize_t n = pwrite(f->fd, p, size, (off_t)offset);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return write_failed(f, err);
+        p += n;
+        offset += (uint64_t)n;
+        size -= (size_t)n;
+    }
+    return LT_OK;
+}
+
+lt_status lt_outfile_read(
+    lt_outfile *f, uint64_t offset, void *dst, size_t size, lt_error *err)
+{
+    char *p = dst;
+    while (size) {
+        ssize_t n = pread(f->fd, p, size, (off_t)offset);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) return write_failed(f, err);
+        p += n;
+        offset += (uint64_t)n;
+        size -= (size_t)n;
+    }
+    return LT_OK;
+}
+
+static lt_status copy_through_memory(lt_outfile *f, uint64_t offset, int in,
+    uint64_t in_offset, uint64_t size, lt_error *err)
+{
+    lt_status st = LT_OK;
+    char *buf = lt_alloc_work(COPY_CHUNK, 1, err);
+    if (!buf) return LT_ERR_NOMEM;
+    while (size && !st) {
+        ssize_t n = pread(in, buf, size < COPY_CHUNK ? size : COPY_CHUNK, (off_t)in_offset);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) {
+            st = lt_error_sys(err, errno, "cannot read: %s", strerror(errno));
+        } else if (n == 0) {
+            st = lt_error_at(err, LT_ERR_IO, in_offset,
+                "the file ends early: it was changed while it was read");
+        } else {
+            st = lt_outfile_write(f, offset, buf, (size_t)n, err);
+            offset += (uint64_t)n;
+            in_offset += (uint64_t)n;
+            size -= (uint64_t)n;
+        }
+    }
+    lt_free(buf);
+    return st;
+}
+
+lt_status lt_outfile_copy(lt_outfile *f, uint64_t offset, int in, uint64_t in_offset,
+    uint64_t size, lt_error *err)
+{
+    note_end(f, offset + size);
+    off_t from = (off_t)in_offset, to = (off_t)offset;
+    while (size) {
+        ssize_t n = copy_file_range(in, &from, f->fd, &to, size, 0);
+        if (n < 0 && errno == EINTR) continue;
+        /* Not supported between these file systems, or not at all: the plain way. */
+        if (n <= 0)
+            return copy_through_memory(f, (uint64_t)to, in, (uint64_t)from, size, err);
+        size -= (uint64_t)n;
+    }
+    return LT_OK;
+}
+
+static lt_status send_to_stdout(lt_outfile *f, lt_error *err)
+{
+    lt_status st = LT_OK;
+    uint64_t end = atomic_load(&f->end), at = 0;
+    char *buf = lt_alloc_work(COPY_CHUNK, 1, err);
+    if (!buf) return LT_ERR_NOMEM;
+    while (at < end && !st) {
+        size_t n = end - at < COPY_CHUNK ? (size_t)(end - at) : COPY_CHUNK;
+        st = lt_outfile_read(f, at, buf, n, err);
+        for (size_t done = 0; done < n && !st;) {
+            ssize_t w = write(STDOUT_FILENO, buf + done, n - done);
+            if (w < 0 && errno == EINTR) continue;
+            if (w < 0) st = write_failed(f, err);
+            else done += (size_t)w;
+        }
+        at += n;
+    }
+    lt_free(buf);
+    return st;
+}
+
+static void sync_folder(const char *path)
+{
+    char dir[4096] = ".";
+    const char *slash = strrchr(path, '/');
+    if (slash) snprintf(dir, sizeof dir, "%.*s", (int)(slash - path + 1), path);
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return;
+    fsync(fd); /* best effort: some file systems refuse it for folders */
+    close(fd);
+}
+
+static int rename_without_clobber(const char *from, const char *to)
+{
+    int rc = renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE);
+    if (rc == 0 || (errno != EINVAL && errno != ENOSYS)) return rc;
+    /* A file system without RENAME_NOREPLACE: a hard link refuses an existing name. */
+    if (link(from, to)) return -1;
+    return unlink(from);
+}
+
+lt_status lt_outfile_commit(lt_outfile *f, lt_error *err)
+{
+    if (f->to_stdout) return send_to_stdout(f, err);
+    if (fsync(f->fd)) return write_failed(f, err);
+    int rc = f->overwrite ? rename(f->temp, f->path)
+                          : rename_without_clobber(f->temp, f->path);
+    if (rc && errno == EEXIST && !f->overwrite) {
+        lt_error_set(err, LT_ERR_EXISTS, "the output appeared while it was being made");
+        return lt_error_where(err, "%s", f->path);
+    }
+    if (rc) return write_failed(f, err);
+    forget_temp(f->temp);
+    free(f->temp);
+    f->temp = NULL;
+    sync_folder(f->path);
+    return LT_OK;
+}
+
+void lt_outfile_close(lt_outfile *f)
+{
+    if (!f) return;
+    if (f->temp) {
+        forget_temp(f->temp);
+        unlink(f->temp);
+    }
+    if (f->fd >= 0) close(f->fd);
+    free(f->temp);
+    free(f->path);
+    free(f);
+}
+
+lt_status lt_write_file(
+    const char *path, const void *src, size_t size, bool overwrite, lt_error *err)
+{
+    lt_outfile *f = NULL;
+    lt_status st = lt_outfile_open(&f, path, overwrite, err);
+    if (!st) st = lt_outfile_write(f, 0, src, size, err);
+    if (!st) st = lt_outfile_commit(f, err);
+    lt_outfile_close(f);
+    return st;
+}

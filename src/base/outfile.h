@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+/* An output that appears whole or not at all.
+ *
+ * Bytes go to a temporary file ".NAME.XXXXXX.lt-part" in the target's own folder; commit
+ * flushes it to disk and renames it into place. Anything else (close without commit)
+ * removes it. With path "-" the bytes are held in an unlinked temporary file and copied
+ * to standard output by commit, so a failed run writes nothing there either. */
+#ifndef LT_BASE_OUTFILE_H
+#define LT_BASE_OUTFILE_H
+
+#include "loratool/error.h"
+
+#include <stdbool.h>
+
+typedef struct lt_outfile lt_outfile;
+
+/* LT_ERR_EXISTS when the target is there and overwrite is false (checked now and again,
+ * atomically, at commit). */
+lt_status lt_outfile_open(
+    lt_outfile **out, const char *path, bool overwrite, lt_error *err) LT_MUST_USE;
+
+/* Writes size bytes at offset; safe to call from several threads. */
+lt_status lt_outfile_write(lt_outfile *file, uint64_t offset, const void *src,
+    size_t size, lt_error *err) LT_MUST_USE;
+
+/* Reads back what was written (for hashing). */
+lt_status lt_outfile_read(lt_outfile *file, uint64_t offset, void *dst, size_t size,
+    lt_error *err) LT_MUST_USE;
+
+/* Copies size bytes from descriptor in at in_offset, in the kernel where it can. */
+lt_status lt_outfile_copy(lt_outfile *file, uint64_t offset, int in, uint64_t in_offset,
+    uint64_t size, lt_error *err) LT_MUST_USE;
+
+lt_status lt_outfile_commit(lt_outfile *file, lt_error *err) LT_MUST_USE;
+void lt_outfile_close(lt_outfile *file); /* NULL allowed */
+
+/* Removes the temporary files of all open outputs; async-signal-safe, for handlers of
+ * signals that end the process. */
+void lt_outfile_abandon_all(void);
+
+/* Writes a small whole file the same way. */
+lt_status lt_write_file(const char *path, const void *src, size_t size, bool overwrite,
+    lt_error *err) LT_MUST_USE;
+
+#endif

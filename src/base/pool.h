@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: MIT */
+/* Runs independent work items on a few threads. */
+#ifndef LT_BASE_POOL_H
+#define LT_BASE_POOL_H
+
+#include "loratool/error.h"
+
+/* Computes item; worker is in [0, threads) and indexes per-thread work memory. */
+typedef lt_status (*lt_work_fn)(void *ctx, size_t item, int worker, lt_error *err);
+
+/* Called in the calling order of completion, never concurrently; may be NULL. */
+typedef void (*lt_done_fn)(void *ctx, size_t item);
+
+/* Items are started in index order. After a failure no further item is started; the
+ * error reported is that of the failed item with the lowest index. */
+lt_status lt_pool_run(int threads, size_t n_items, lt_work_fn work, lt_done_fn done,
+    void *ctx, lt_error *err) LT_MUST_USE;
+
+/* The cores this process may use (affinity mask and cgroup quota), at least 1. */
+int lt_cpu_count(void);
+
+#endif

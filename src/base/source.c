@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: MIT */
+#include "base/source.h"
+
+#include "base/limits.h"
+#include "base/mem.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct lt_source {
+    int fd;
+    uint64_t size;
+    char path[];
+};
+
+int lt_temp_fd(lt_error *err)
+{
+    const char *dir = getenv("TMPDIR");
+    if (!dir || !*dir) dir = "/tmp";
+    char path[4096];
+    int n = snprintf(path, sizeof path, "%s/loratool-XXXXXX", dir);
+    if (n < 0 || (size_t)n >= sizeof path) {
+        lt_error_set(err, LT_ERR_ARG, "TMPDIR is too long");
+        return -1;
+    }
+    int fd = mkstemp(path);
+    if (fd < 0) {
+        lt_error_sys(err, errno, "cannot make a temporary file in '%s': %s", dir,
+            strerror(errno));
+        return -1;
+    }
+    unlink(path);
+    return fd;
+}
+
+static lt_status write_all(int fd, const char *p, size_t n, lt_error *err)
+{
+    while (n) {
+        ssize_t w = write(fd, p, n);
+        if (w < 0 && errno == EINTR) continue;
+        if (w < 0)
+            return lt_error_sys(err, errno, "cannot spool the input: %s", strerror(errno));
+        p += w;
+        n -= (size_t)w;
+    }
+    return LT_OK;
+}
+
+/* Copies a pipe to an unlinked file, so that what follows can read by offset. */
+static lt_status spool(int in, int *out, lt_error *err)
+{
+    size_t chunk = 1 << 20;
+    uint64_t total = 0;
+    lt_status st = LT_OK;
+    int fd = lt_temp_fd(err);
+    if (fd < 0) return err ? err->code : LT_ERR_IO;
+    char *buf = lt_alloc_work(chunk, 1, err);
+    if (!buf) st = LT_ERR_NOMEM;
+    while (!st) {
+        ssize_t n = read(in, buf, chunk);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) st = lt_error_sys(err, errno, "cannot read: %s", strerror(errno));
+        if (n <= 0) break;
+        total += (uint64_t)n;
+        if (total > LT_MAX_SPOOL_SIZE)
+            st = lt_error_set(err, LT_ERR_LIMIT, "piped input is over %llu bytes",
+                (unsigned long long)LT_MAX_SPOOL_SIZE);
+        else
+            st = write_all(fd, buf, (size_t)n, err);
+    }
+    lt_free(buf);
+    if (st) {
+        close(fd);
+        return st;
+    }
+    *out = fd;
+    return LT_OK;
+}
+
+static lt_status open_fd(const char *path, bool is_stdin, int *out, lt_error *err)
+{
+    int fd = is_stdin ? dup(STDIN_FILENO) : open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return lt_error_sys(err, errno, "cannot open: %s", strerror(errno));
+    struct stat sb;
+    if (fstat(fd, &sb)) {
+        lt_status st = lt_error_sys(err, errno, "cannot stat: %s", strerror(errno));
+        close(fd);
+        return st;
+    }
+    if (S_ISDIR(sb.st_mode)) {
+        close(fd);
+        return lt_error_set(err, LT_ERR_UNSUPPORTED, "is a folder, not a file");
+    }
+    if (!S_ISREG(sb.st_mode)) {
+        int spooled = -1;
+        lt_status st = spool(fd, &spooled, err);
+        close(fd);
+        if (st) return st;
+        fd = spooled;
+    }
+    *out = fd;
+    return LT_OK;
+}
+
+lt_status lt_source_open(lt_source **out, const char *path, lt_error *err)
+{
+    *out = NULL;
+    bool is_stdin = !strcmp(path, "-");
+    const char *shown = is_stdin ? "standard input" : path;
+    int fd = -1;
+    lt_status st = open_fd(path, is_stdin, &fd, err);
+    if (st) {
+        lt_error_where(err, "%s", shown);
+        return st;
+    }
+    struct stat sb;
+    lt_source *src = malloc(sizeof *src + strlen(shown) + 1);
+    if (!src || fstat(fd, &sb)) {
+        free(src);
+        close(fd);
+        return lt_error_set(err, LT_ERR_NOMEM, "out of memory");
+    }
+    src->fd = fd;
+    src->size = (uint64_t)sb.st_size;
+    memcpy(src->path, shown, strlen(shown) + 1);
+    *out = src;
+    return LT_OK;
+}
+
+void lt_source_close(lt_source *src)
+{
+    if (!src) return;
+    close(src->fd);
+    free(src);
+}
+
+uint64_t lt_source_size(const lt_source *src)
+{
+    return src->size;
+}
+
+const char *lt_source_path(const lt_source *src)
+{
+    return src->path;
+}
+
+int lt_source_fd(const lt_source *src)
+{
+    return src->fd;
+}
+
+lt_status lt_source_read(
+    const lt_source *src, uint64_t offset, void *dst, size_t size, lt_error *err)
+{
+    char *p = dst;
+    while (size) {
+        ssize_t n = pread(src->fd, p, size, (off_t)offset);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) {
+            lt_error_sys(err, errno, "cannot read: %s", strerror(errno));
+            if (err) err->offset = offset;
+            return LT_ERR_IO;
+        }
+        if (n == 0)
+            return lt_error_at(err, LT_ERR_IO, offset,
+                "the file ends early: it was changed while it was read");
+        p += n;
+        offset += (uint64_t)n;
+        size -= (size_t)n;
+    }
+    return LT_OK;
+}
+
+bool lt_source_same_file(const lt_source *src, const char *path)
+{
+    struct stat a, b;
+    if (fstat(src->fd, &a) || stat(path, &b)) return false;
+    return a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}

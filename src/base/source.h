@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT */
+/* A read-only file, read by offset. Safe for concurrent readers. */
+#ifndef LT_BASE_SOURCE_H
+#define LT_BASE_SOURCE_H
+
+#include "loratool/error.h"
+
+#include <stdbool.h>
+
+typedef struct lt_source lt_source;
+
+/* Opens a regular file, or standard input when path is "-". Input that cannot seek is
+ * copied to an unlinked temporary file first ($TMPDIR, at most LT_MAX_SPOOL_SIZE). */
+lt_status lt_source_open(lt_source **out, const char *path, lt_error *err) LT_MUST_USE;
+void lt_source_close(lt_source *src);
+
+uint64_t lt_source_size(const lt_source *src);
+const char *lt_source_path(const lt_source *src); /* "standard input" for "-" */
+int lt_source_fd(const lt_source *src);           /* borrowed */
+
+/* Reads exactly size bytes at offset; a file that ends before is LT_ERR_IO (it was
+ * changed while it was read: offsets are checked against the size beforehand). */
+lt_status lt_source_read(const lt_source *src, uint64_t offset, void *dst, size_t size,
+    lt_error *err) LT_MUST_USE;
+
+/* True when both are the same file on disk. */
+bool lt_source_same_file(const lt_source *src, const char *path);
+
+/* An unlinked temporary file in $TMPDIR (or /tmp); -1 with *err set on failure. */
+int lt_temp_fd(lt_error *err);
+
+#endif

@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: MIT */
+/* safetensors reader, to the format's own document (github.com/huggingface/safetensors,
+ * README "Format") and its reference reader's checks:
+ *
+ *   offset 0        8 bytes   N, unsigned little-endian
+ *   offset 8        N bytes   JSON object, UTF-8: { "name": { "dtype": "F16",
+ *                             "shape": [a, b], "data_offsets": [begin, end] }, ...,
+ *                             "__metadata__": { "key": "string", ... } }
+ *   offset 8 + N    data      little-endian, row-major; offsets count from here; the
+ *                             tensors tile it without hole, overlap or rest
+ *
+ * Stricter than the reference in one point: a tensor name that stands twice is refused
+ * (the reference lets the last one win). */
+#include "format/format.h"
+
+#include "base/json.h"
+#include "base/limits.h"
+#include "base/mem.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct header {
+    lt_json json;
+    lt_store *store;
+    uint64_t data_size, data_at; /* of the data section */
+    lt_error *err;
+};
+
+static uint64_t read_u64(const unsigned char *p)
+{
+    uint64_t v = 0;
+    for (int i = 7; i >= 0; i--)
+        v = v << 8 | p[i];
+    return v;
+}
+
+static bool probe(const unsigned char *head, size_t size, uint64_t file_size)
+{
+    (void)file_size;
+    /* Anything with a length and an opening brace is held to the format's rules; so is
+     * what is too short to tell, unless it starts like text. */
+    if (size > 8) return head[8] == '{' || head[8] == ' ' || read_u64(head) <= LT_MAX_HEADER_SIZE;
+    return size > 0;
+}
+
+static lt_status fault(struct header *h, uint64_t at, const char *name, lt_status code,
+    const char *what)
+{
+    lt_error_at(h->err, code, at, "%s", what);
+    return name ? lt_error_where(h->err, "tensor '%s'", name) : code;
+}
+
+static lt_status read_metadata(struct header *h, const cJSON *node, uint64_t at)
+{
+    if (cJSON_IsNull(node)) return LT_OK;
+    if (!cJSON_IsObject(node))
+        return fault(h, at, NULL, LT_ERR_FORMAT, "__metadata__ is not an object");
+    const cJSON *item;
+    cJSON_ArrayForEach(item, node)
+    {
+        if (!cJSON_IsString(item)) {
+            lt_error_at(h->err, LT_ERR_FORMAT, at, "__metadata__ value of '%s' is not a string",
+                item->string);
+            return LT_ERR_FORMAT;
+        }
+        lt_status st
+            = lt_metadata_set(&h->store->metadata, item->string, item->valuestring, h->err);
+        if (st) return st;
+    }
+    return LT_OK;
+}
+
+/* The one member of that name; NULL when absent or doubled. */
+static const cJSON *sole(const cJSON *object, const char *name)
+{
+    const cJSON *item, *hit = NULL;
+    cJSON_ArrayForEach(item, object)
+    {
+        if (strcmp(item->string, name)) continue;
+        if (hit) return NULL;
+        hit = item;
+    }
+    return hit;
+}
+
+static lt_status read_shape(struct header *h, const cJSON *node, lt_tensor *t, uint64_t at)
+{
+    const cJSON *dim;
+    if (!cJSON_IsArray(node))
+        return fault(h, at, t->name, LT_ERR_FORMAT, "'shape' is missing, doubled or no array");
+    cJSON_ArrayForEach(dim, node)
+    {
+        if (t->n_dims == LT_MAX_DIMS)
+            return fault(h, at, t->name, LT_ERR_LIMIT, "more dimensions than are handled");
+        if (!lt_json_uint(&h->json, dim, &t->shape[t->n_dims++]))
+            return fault(
+                h, at, t->name, LT_ERR_FORMAT, "'shape' holds something else than sizes");
+    }
+    if (lt_tensor_measure(t, h->err)) {
+        if (h->err) h->err->offset = at;
+        lt_error_where(h->err, "tensor '%s'", t->name);
+        return LT_ERR_FORMAT;
+    }
+    return LT_OK;
+}
+
+static lt_status read_offsets(
+    struct header *h, const cJSON *node, lt_tensor *t, uint64_t at)
+{
+    uint64_t begin, end;
+    if (!cJSON_IsArray(node) || cJSON_GetArraySize(node) != 2
+        || !lt_json_uint(&h->json, node->child, &begin)
+        || !lt_json_uint(&h->json, node->child->next, &end))
+        return fault(h, at, t->name, LT_ERR_FORMAT,
+            "'data_offsets' is missing, doubled or not two unsigned integers");
+    if (end < begin)
+        return fault(h, at, t->name, LT_ERR_FORMAT, "'data_offsets' run backwards");
+    if (end - begin != t->size) {
+        char shape[160];
+        lt_tensor_shape_text(t, shape, sizeof shape);
+        lt_error_at(h->err, LT_ERR_FORMAT, at,
+            "'data_offsets' span %llu bytes, but %s %s takes %llu",
+            (unsigned long long)(end - begin), lt_dtype_get(t->dtype)->name, shape,
+            (unsigned long long)t->size);
+        return lt_error_where(h->err, "tensor '%s'", t->name);
+    }
+    if (end > h->data_size) {
+        lt_error_at(h->err, LT_ERR_FORMAT, at,
+            "the data ends at byte %llu of %llu: the file is truncated",
+            (unsigned long long)end, (unsigned long long)h->data_size);
+        return lt_error_where(h->err, "tensor '%s'", t->name);
+    }
+    t->offset = h->data_at + begin;
+    return LT_OK;
+}
+
+static lt_status read_tensor(struct header *h, const cJSON *node, uint64_t at)
+{
+    lt_tensor t = { .name = node->string };
+    if (!cJSON_IsObject(node))
+        return fault(h, at, t.name, LT_ERR_FORMAT, "the entry is not an object");
+    const cJSON *dtype = sole(node, "dtype");
+    if (!cJSON_IsString(dtype))
+        return fault(h, at, t.name, LT_ERR_FORMAT, "'dtype' is missing, doubled or no string");
+    if (!lt_dtype_by_name(dtype->valuestring, &t.dtype)) {
+        lt_error_at(h->err, LT_ERR_FORMAT, at, "unknown dtype '%.40s'", dtype->valuestring);
+        return lt_error_where(h->err, "tensor '%s'", t.name);
+    }
+    lt_status st = read_shape(h, sole(node, "shape"), &t, at);
+    if (!st) st = read_offsets(h, sole(node, "data_offsets"), &t, at);
+    if (st) return st;
+    st = lt_store_add(h->store, &t, h->err);
+    if (!st) return LT_OK;
+    if (h->err) h->err->offset = at;
+    return lt_error_where(h->err, "tensor '%.200s'", t.name);
+}
+
+static int by_offset(const void *a, const void *b)
+{
+    const lt_tensor *x = a, *y = b;
+    if (x->offset != y->offset) return x->offset < y->offset ? -1 : 1;
+    if (x->size != y->size) return x->size < y->size ? -1 : 1;
+    return strcmp(x->name, y->name);
+}
+
+/* Sorts by position and proves that the tensors tile the data section. */
+static lt_status check_tiling(struct header *h)
+{
+    lt_store *s = h->store;
+    uint64_t at = h->data_at;
+    if (s->count) qsort(s->tensors, s->count, sizeof *s->tensors, by_offset);
+    for (size_t i = 0; i < s->count; i++) {
+        const lt_tensor *t = &s->tensors[i];
+        lt_map_set(&s->by_name, t->name, i);
+        if (t->offset != at)
+            return fault(h, t->offset, t->name, LT_ERR_FORMAT,
+                t->offset > at ? "there is a hole before its data"
+                               : "its data overlaps that of another tensor");
+        at += t->size;
+    }
+    if (at != h->data_at + h->data_size) {
+        lt_error_at(h->err, LT_ERR_FORMAT, at, "%llu bytes follow the last tensor's data",
+            (unsigned long long)(h->data_at + h->data_size - at));
+        return LT_ERR_FORMAT;
+    }
+    return LT_OK;
+}
+
+static lt_status read_members(struct header *h)
+{
+    const cJSON *node;
+    size_t i = 0;
+    bool has_metadata = false;
+    if (!cJSON_IsObject(h->json.root))
+        return fault(h, 8, NULL, LT_ERR_FORMAT, "the header is not a JSON object");
+    cJSON_ArrayForEach(node, h->json.root)
+    {
+        uint64_t at = h->json.member_at[i++];
+        bool is_metadata = !strcmp(node->string, "__metadata__");
+        if (is_metadata && has_metadata)
+            return fault(h, at, NULL, LT_ERR_FORMAT, "__metadata__ stands twice");
+        has_metadata |= is_metadata;
+        lt_status st = is_metadata ? read_metadata(h, node, at) : read_tensor(h, node, at);
+        if (st) return st;
+    }
+    return check_tiling(h);
+}
+
+static lt_status load_text(lt_store *store, char **text, uint64_t *size, lt_error *err)
+{
+    unsigned char prefix[8];
+    uint64_t file_size = lt_source_size(store->source);
+    *text = NULL;
+    if (file_size < 8)
+        return lt_error_at(err, LT_ERR_FORMAT, file_size,
+            "the file has %llu bytes, too few for a header", (unsigned long long)file_size);
+    lt_status st = lt_source_read(store->source, 0, prefix, 8, err);
+    if (st) return st;
+    *size = read_u64(prefix);
+    if (*size > LT_MAX_HEADER_SIZE)
+        return lt_error_at(err, LT_ERR_FORMAT, 0,
+            "the header length %llu is over the format's ceiling of %u",
+            (unsigned long long)*size, LT_MAX_HEADER_SIZE);
+    if (*size > file_size - 8)
+        return lt_error_at(err, LT_ERR_FORMAT, 0,
+            "the header length %llu goes past the end of the file (%llu bytes)",
+            (unsigned long long)*size, (unsigned long long)file_size);
+    *text = lt_alloc_work(*size, 1, err);
+    if (!*text) return LT_ERR_NOMEM;
+    return lt_source_read(store->source, 8, *text, (size_t)*size, err);
+}
+
+static lt_status read_header(lt_store *store, lt_error *err)
+{
+    char *text = NULL;
+    uint64_t size = 0;
+    struct header h = { .store = store, .err = err };
+    lt_status st = load_text(store, &text, &size, err);
+    if (!st) st = lt_json_parse(&h.json, text, (size_t)size, 8, err);
+    lt_free(text);
+    if (st) return st;
+    h.data_at = 8 + size;
+    h.data_size = lt_source_size(store->source) - h.data_at;
+    st = read_members(&h);
+    lt_json_release(&h.json);
+    return st;
+}
+
+static lt_status read_bytes(const lt_store *store, const lt_tensor *tensor, uint64_t first,
+    void *dst, size_t size, lt_error *err)
+{
+    return lt_source_read(store->source, tensor->offset + first, dst, size, err);
+}
+
+const lt_format lt_format_safetensors = { "safetensors", probe, read_header, read_bytes };

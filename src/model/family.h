@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT */
+/* The tables that describe model families. A family is one file that fills an lt_family and
+ * one row in families[] of family.c. */
+#ifndef LT_MODEL_FAMILY_H
+#define LT_MODEL_FAMILY_H
+
+#include "loratool/model.h"
+
+/* What a base checkpoint must (or must not) contain. All signs of a family must hold. */
+typedef struct lt_base_sign {
+    const char *key; /* tensor name after the denoiser prefix; "*x": any name ending in x */
+    unsigned n_dims; /* 0: any */
+    unsigned widening; /* not 0: shape[1] == widening * shape[0] */
+    bool absent;
+} lt_base_sign;
+
+/* What a module of an adapter shows: any one is enough. */
+typedef struct lt_adapter_sign {
+    const char *text; /* part of the module's name */
+    uint64_t in;      /* 0: any */
+    unsigned n_dims;  /* of the down factor, 0: any */
+} lt_adapter_sign;
+
+/* One public module that a stored tensor holds. */
+typedef struct lt_rename {
+    char path[480];
+    unsigned part, parts; /* the part-th of parts equal blocks of rows */
+    bool transposed;
+} lt_rename;
+
+#define LT_MAX_RENAMES 4
+
+struct lt_component {
+    const char *id, *title;
+    const char *prefixes[4];  /* in the file; NULL ends. The longest match wins */
+    const char *kohya[3];     /* module name prefixes; the first is written */
+    const char *diffusers[3]; /* the same */
+    const char *const *wrappers; /* path prefixes that heads add or drop, NULL ends */
+    bool is_main;
+    bool kohya_native; /* kohya spells the native path, not the public one */
+    bool no_adapter;   /* no adapter format names it */
+    /* Native tensor name → the public modules in it; returns their number, 0 for none.
+     * NULL: the path is the native name without ".weight". */
+    int (*rename)(const char *native, lt_rename out[LT_MAX_RENAMES]);
+    /* NULL: every site is standard. */
+    bool (*is_standard)(const char *path);
+};
+
+struct lt_family {
+    const char *id, *title;
+    lt_naming naming;
+    bool causal_lm, kohya_v2;
+    const char *kohya_version, *architecture, *implementation;
+    const lt_base_sign *base_signs; /* key NULL ends */
+    const lt_adapter_sign *adapter_signs; /* text NULL ends */
+    const lt_component *components; /* id NULL ends */
+};
+
+/* Tried in order; the last one ("unknown") accepts everything. */
+extern const lt_family *const lt_families[];
+
+extern const lt_family lt_family_sd1, lt_family_sd2, lt_family_sdxl;
+extern const lt_family lt_family_gpt2, lt_family_bert, lt_family_llama, lt_family_neox,
+    lt_family_t5;
+extern const lt_family lt_family_unknown;
+
+/* Prefixes under which a checkpoint may hold its denoiser; "" last, NULL ends. */
+extern const char *const lt_denoiser_prefixes[];
+
+/* The family of a store and, in words, what told it. */
+const lt_family *lt_family_detect(
+    const lt_store *store, char *evidence, size_t evidence_size);
+
+/* ---- naming rules (naming_*.c) ------------------------------------------------------ */
+
+int lt_rename_unet(const char *native, lt_rename out[LT_MAX_RENAMES]);
+bool lt_standard_unet(const char *path);
+int lt_rename_clip(const char *native, lt_rename out[LT_MAX_RENAMES]);
+int lt_rename_openclip(const char *native, lt_rename out[LT_MAX_RENAMES]);
+int lt_rename_openclip_sd2(const char *native, lt_rename out[LT_MAX_RENAMES]);
+bool lt_standard_clip(const char *path);
+int lt_rename_gpt2(const char *native, lt_rename out[LT_MAX_RENAMES]);
+
+/* Sets out[0] to the whole tensor under path; returns 1, or 0 when it is too long. */
+int lt_rename_one(lt_rename out[LT_MAX_RENAMES], const char *fmt, ...) LT_PRINTF(2, 3);
+/* Length of s without that ending, or 0 when it does not have it. */
+size_t lt_stem_size(const char *s, const char *ending);
+
+#endif

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: MIT */
+/* Stable Diffusion 1.x, 2.x and XL single-file checkpoints. SD1 and SD2 have the same key
+ * set and differ in shapes: SD1's proj_in is a 1x1 convolution, SD2's a linear layer. */
+#include "model/family.h"
+
+#define UNET_PREFIXES { "model.diffusion_model.", "diffusion_model.", "", NULL }
+#define VAE                                                                              \
+    {                                                                                    \
+        .id = "vae", .title = "VAE", .prefixes = { "first_stage_model.", "vae." },       \
+        .no_adapter = true                                                               \
+    }
+
+static const lt_component sd1_components[] = {
+    { .id = "unet", .title = "U-Net", .prefixes = UNET_PREFIXES,
+        .kohya = { "lora_unet_" }, .diffusers = { "unet." }, .is_main = true,
+        .rename = lt_rename_unet, .is_standard = lt_standard_unet },
+    { .id = "te1", .title = "text encoder", .prefixes = { "cond_stage_model.transformer." },
+        .kohya = { "lora_te_", "lora_te1_" }, .diffusers = { "text_encoder." },
+        .rename = lt_rename_clip, .is_standard = lt_standard_clip },
+    VAE,
+    { 0 },
+};
+
+static const lt_base_sign sd1_base[] = {
+    { .key = "input_blocks.0.0.weight", .n_dims = 4 },
+    { .key = "input_blocks.1.1.proj_in.weight", .n_dims = 4 },
+    { .key = "middle_block.1.proj_in.weight", .n_dims = 4 },
+    { .key = "label_emb.0.0.weight", .absent = true },
+    { 0 },
+};
+
+static const lt_adapter_sign sd1_adapter[] = {
+    { "attn2_to_k", 768, 0 },
+    { "attn2.to_k", 768, 0 },
+    { "down_blocks_0_attentions_0_proj_in", 0, 4 },
+    { "down_blocks.0.attentions.0.proj_in", 0, 4 },
+    { 0 },
+};
+
+const lt_family lt_family_sd1 = {
+    .id = "sd1",
+    .title = "Stable Diffusion 1.x",
+    .naming = LT_NAMING_KOHYA,
+    .kohya_version = "sd_v1",
+    .architecture = "stable-diffusion-v1",
+    .implementation = "diffusers",
+    .base_signs = sd1_base,
+    .adapter_signs = sd1_adapter,
+    .components = sd1_components,
+};
+
+static const lt_component sd2_components[] = {
+    { .id = "unet", .title = "U-Net", .prefixes = UNET_PREFIXES,
+        .kohya = { "lora_unet_" }, .diffusers = { "unet." }, .is_main = true,
+        .rename = lt_rename_unet, .is_standard = lt_standard_unet },
+    { .id = "te1", .title = "text encoder",
+        .prefixes = { "cond_stage_model.model.", "conditioner.embedders.0.model." },
+        .kohya = { "lora_te_", "lora_te1_" }, .diffusers = { "text_encoder." },
+        .rename = lt_rename_openclip_sd2, .is_standard = lt_standard_clip },
+    VAE,
+    { 0 },
+};
+
+static const lt_base_sign sd2_base[] = {
+    { .key = "input_blocks.0.0.weight", .n_dims = 4 },
+    { .key = "input_blocks.1.1.proj_in.weight", .n_dims = 2 },
+    { .key = "middle_block.1.proj_in.weight", .n_dims = 2 },
+    { .key = "label_emb.0.0.weight", .absent = true },
+    { 0 },
+};
+
+static const lt_adapter_sign sd2_adapter[] = {
+    { "attn2_to_k", 1024, 0 },
+    { "attn2.to_k", 1024, 0 },
+    { 0 },
+};
+
+const lt_family lt_family_sd2 = {
+    .id = "sd2",
+    .title = "Stable Diffusion 2.x",
+    .naming = LT_NAMING_KOHYA,
+    .kohya_v2 = true,
+    .kohya_version = "sd_v2",
+    .architecture = "stable-diffusion-v2-512",
+    .implementation = "diffusers",
+    .base_signs = sd2_base,
+    .adapter_signs = sd2_adapter,
+    .components = sd2_components,
+};
+
+static const lt_component sdxl_components[] = {
+    { .id = "unet", .title = "U-Net", .prefixes = UNET_PREFIXES,
+        .kohya = { "lora_unet_" }, .diffusers = { "unet." }, .is_main = true,
+        .kohya_native = true, .rename = lt_rename_unet, .is_standard = lt_standard_unet },
+    { .id = "te1", .title = "text encoder 1",
+        .prefixes = { "conditioner.embedders.0.transformer." }, .kohya = { "lora_te1_" },
+        .diffusers = { "text_encoder." }, .rename = lt_rename_clip,
+        .is_standard = lt_standard_clip },
+    { .id = "te2", .title = "text encoder 2",
+        .prefixes = { "conditioner.embedders.1.model." }, .kohya = { "lora_te2_" },
+        .diffusers = { "text_encoder_2." }, .rename = lt_rename_openclip,
+        .is_standard = lt_standard_clip },
+    VAE,
+    { 0 },
+};
+
+static const lt_base_sign sdxl_base[] = {
+    { .key = "input_blocks.0.0.weight", .n_dims = 4 },
+    { .key = "label_emb.0.0.weight", .n_dims = 2 },
+    { .key = "input_blocks.4.1.proj_in.weight", .n_dims = 2 },
+    { .key = "input_blocks.1.1.proj_in.weight", .absent = true },
+    { 0 },
+};
+
+static const lt_adapter_sign sdxl_adapter[] = {
+    { "attn2_to_k", 2048, 0 },
+    { "attn2.to_k", 2048, 0 },
+    { "lora_unet_input_blocks_4_1_transformer_blocks_", 0, 0 },
+    { "lora_unet_input_blocks_7_1_transformer_blocks_", 0, 0 },
+    { "lora_unet_middle_block_1_transformer_blocks_", 0, 0 },
+    { "down_blocks_2_attentions_1_transformer_blocks_9", 0, 0 },
+    { "down_blocks.2.attentions.1.transformer_blocks.9", 0, 0 },
+    { 0 },
+};
+
+const lt_family lt_family_sdxl = {
+    .id = "sdxl",
+    .title = "Stable Diffusion XL",
+    .naming = LT_NAMING_KOHYA,
+    .kohya_version = "sdxl_base_v1-0",
+    .architecture = "stable-diffusion-xl-v1-base",
+    .implementation = "https://github.com/Stability-AI/generative-models",
+    .base_signs = sdxl_base,
+    .adapter_signs = sdxl_adapter,
+    .components = sdxl_components,
+};

@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: MIT */
+#include "model/family.h"
+
+#include "base/arena.h"
+#include "base/mem.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct lt_model {
+    const lt_store *store;
+    const lt_family *family;
+    char evidence[640];
+    lt_arena arena;
+    lt_site *sites;
+    size_t n_sites, capacity;
+    unsigned char *rest;                /* lt_rest of each tensor */
+    const lt_component **component_of; /* of each tensor, or NULL */
+};
+
+const char *lt_rest_text(lt_rest rest)
+{
+    static const char *const text[LT_REST_COUNT] = {
+        [LT_REST_NONE] = "matrix",
+        [LT_REST_BIAS] = "bias",
+        [LT_REST_NORM] = "norm or vector",
+        [LT_REST_EMBEDDING] = "embedding",
+        [LT_REST_NOT_FLOAT] = "not floating point",
+        [LT_REST_DTYPE] = "dtype that is not computed with",
+        [LT_REST_COMPONENT] = "part that no adapter format names",
+        [LT_REST_UNNAMED] = "matrix that no loader names",
+    };
+    return text[rest];
+}
+
+/* The component whose file prefix is the longest that name starts with. */
+static const lt_component *component_of(
+    const lt_family *family, const char *name, size_t *prefix_size)
+{
+    const lt_component *best = NULL;
+    *prefix_size = 0;
+    for (const lt_component *c = family->components; c->id; c++) {
+        for (int i = 0; i < 4 && c->prefixes[i]; i++) {
+            size_t n = strlen(c->prefixes[i]);
+            if (strncmp(name, c->prefixes[i], n) || (best && n <= *prefix_size)) continue;
+            best = c;
+            *prefix_size = n;
+        }
+    }
+    return best;
+}
+
+/* Lookup tables by token: known by the last part of the module's path. */
+static bool is_embedding(const char *path)
+{
+    static const char *const leaves[] = { "embed_tokens", "wte", "wpe", "word_embeddings",
+        "position_embeddings", "token_type_embeddings", "token_embedding",
+        "position_embedding", "positional_embedding", "embed_in", "shared",
+        "relative_attention_bias", "tok_embeddings", "embed_positions", "pos_embed" };
+    const char *leaf = strrchr(path, '.');
+    leaf = leaf ? leaf + 1 : path;
+    for (size_t i = 0; i < sizeof leaves / sizeof *leaves; i++)
+        if (!strcmp(leaf, leaves[i])) return true;
+    return false;
+}
+
+static int default_rename(const char *native, lt_rename *out)
+{
+    size_t n = lt_stem_size(native, ".weight");
+    return n ? lt_rename_one(out, "%.*s", (int)n, native) : 0;
+}
+
+static lt_rest classify_rest(const lt_tensor *t, const char *native)
+{
+    const char *leaf = strrchr(native, '.');
+    leaf = leaf ? leaf + 1 : native;
+    if (strstr(leaf, "bias")) return LT_REST_BIAS;
+    if (t->n_dims < 2) return LT_REST_NORM;
+    return is_embedding(native) ? LT_REST_EMBEDDING : LT_REST_UNNAMED;
+}
+
+static lt_rest classify(const lt_tensor *t, const lt_component *c, const char *native,
+    lt_rename *renames, int *n_renames)
+{
+    const lt_dtype_info *info = lt_dtype_get(t->dtype);
+    *n_renames = 0;
+    if (!info->is_float) return LT_REST_NOT_FLOAT;
+    if (!info->computes) return LT_REST_DTYPE;
+    if (!c || c->no_adapter) return LT_REST_COMPONENT;
+    if (t->n_dims < 2 || t->count == 0) return classify_rest(t, native);
+    *n_renames = c->rename ? c->rename(native, renames) : default_rename(native, renames);
+    if (*n_renames && is_embedding(renames->path)) *n_renames = 0;
+    bool whole = true;
+    for (int i = 0; i < *n_renames; i++)
+        whole = whole && lt_tensor_rows(t) % renames[i].parts == 0
+            && (!renames[i].transposed || t->n_dims == 2);
+    if (!whole) *n_renames = 0;
+    return *n_renames ? LT_REST_NONE : classify_rest(t, native);
+}
+
+static lt_status add_site(lt_model *m, const lt_tensor *t, const lt_component *c,
+    const char *native, const lt_rename *r, lt_error *err)
+{
+    lt_status st = lt_grow(
+        (void **)&m->sites, &m->capacity, m->n_sites + 1, sizeof *m->sites, err);
+    if (st) return st;
+    size_t stem = lt_stem_size(native, ".weight");
+    lt_site s = { .tensor = t, .component = c, .transposed = r->transposed };
+    s.rows = lt_tensor_rows(t) / r->parts;
+    s.row0 = s.rows * r->part;
+    uint64_t columns = lt_tensor_columns(t);
+    s.out = r->transposed ? columns : s.rows;
+    s.in = r->transposed ? s.rows : columns;
+    s.native = lt_arena_strndup(&m->arena, native, stem ? stem : strlen(native), err);
+    s.path = lt_arena_strdup(&m->arena, r->path, err);
+    if (!s.native || !s.path) return LT_ERR_NOMEM;
+    s.standard = !c->is_standard || c->is_standard(s.path);
+    m->sites[m->n_sites++] = s;
+    return LT_OK;
+}
+
+static lt_status add_tensor(lt_model *m, size_t index, lt_error *err)
+{
+    const lt_tensor *t = lt_store_at(m->store, index);
+    lt_rename renames[LT_MAX_RENAMES];
+    size_t prefix = 0;
+    int n = 0;
+    const lt_component *c = component_of(m->family, t->name, &prefix);
+    const char *native = t->name + prefix;
+    m->component_of[index] = c;
+    m->rest[index] = (unsigned char)classify(t, c, native, renames, &n);
+    lt_status st = LT_OK;
+    for (int i = 0; i < n && !st; i++)
+        st = add_site(m, t, c, native, &renames[i], err);
+    return st;
+}
+
+lt_status lt_model_new(lt_model **out, const lt_store *store, lt_error *err)
+{
+    *out = NULL;
+    lt_model *m = calloc(1, sizeof *m);
+    if (!m) return lt_error_set(err, LT_ERR_NOMEM, "out of memory");
+    size_t n = lt_store_count(store);
+    m->store = store;
+    m->family = lt_family_detect(store, m->evidence, sizeof m->evidence);
+    m->rest = lt_alloc(n, 1, err);
+    m->component_of = lt_alloc(n, sizeof *m->component_of, err);
+    lt_status st = m->rest && m->component_of ? LT_OK : LT_ERR_NOMEM;
+    for (size_t i = 0; i < n && !st; i++)
+        st = add_tensor(m, i, err);
+    if (st) {
+        lt_model_free(m);
+        return st;
+    }
+    *out = m;
+    return LT_OK;
+}
+
+void lt_model_free(lt_model *m)
+{
+    if (!m) return;
+    lt_free(m->rest);
+    lt_free((void *)m->component_of);
+    lt_arena_release(&m->arena);
+    free(m->sites);
+    free(m);
+}
+
+const lt_store *lt_model_store(const lt_model *model)
+{
+    return model->store;
+}
+
+const lt_family *lt_model_family(const lt_model *model)
+{
+    return model->family;
+}
+
+const char *lt_model_evidence(const lt_model *model)
+{
+    return model->evidence;
+}
+
+size_t lt_model_site_count(const lt_model *model)
+{
+    return model->n_sites;
+}
+
+const lt_site *lt_model_site(const lt_model *model, size_t index)
+{
+    return &model->sites[index];
+}
+
+lt_rest lt_model_rest(const lt_model *model, const lt_tensor *tensor)
+{
+    return (lt_rest)model->rest[lt_store_index(model->store, tensor)];
+}
+
+const lt_component *lt_model_component(const lt_model *model, const lt_tensor *tensor)
+{
+    return model->component_of[lt_store_index(model->store, tensor)];
+}

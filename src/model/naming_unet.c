@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: MIT */
+/* Names inside the U-Nets of Stable Diffusion 1, 2 and XL: CompVis/Stability ("LDM") to
+ * diffusers. With two residual blocks a level, input block n >= 1 is level (n-1)/3 and its
+ * place in it (n-1)%3 (2 is the downsampler); output block n is level n/3, place n%3. */
+#include "model/family.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const struct leaf {
+    const char *ldm, *diffusers;
+} resnet_leaves[] = {
+    { "in_layers.0", "norm1" },
+    { "in_layers.2", "conv1" },
+    { "emb_layers.1", "time_emb_proj" },
+    { "out_layers.0", "norm2" },
+    { "out_layers.3", "conv2" },
+    { "skip_connection", "conv_shortcut" },
+};
+
+static const struct leaf whole[] = {
+    { "input_blocks.0.0", "conv_in" },
+    { "out.0", "conv_norm_out" },
+    { "out.2", "conv_out" },
+    { "time_embed.0", "time_embedding.linear_1" },
+    { "time_embed.2", "time_embedding.linear_2" },
+    { "label_emb.0.0", "add_embedding.linear_1" },
+    { "label_emb.0.2", "add_embedding.linear_2" },
+};
+
+static const char *look_up(const struct leaf *table, size_t n, const char *ldm)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!strcmp(table[i].ldm, ldm)) return table[i].diffusers;
+    return NULL;
+}
+
+/* One block: kind is down_blocks.i, mid_block or up_blocks.i; j its place in the level. */
+static int rename_block(
+    lt_rename *out, const char *kind, int j, int k, const char *rest, bool mid)
+{
+    if (!strcmp(rest, "op") && k == 0)
+        return lt_rename_one(out, "%s.downsamplers.0.conv", kind);
+    if (!strcmp(rest, "conv")) return lt_rename_one(out, "%s.upsamplers.0.conv", kind);
+    const char *leaf
+        = look_up(resnet_leaves, sizeof resnet_leaves / sizeof *resnet_leaves, rest);
+    if (leaf) return lt_rename_one(out, "%s.resnets.%d.%s", kind, mid ? k / 2 : j, leaf);
+    if (k != 1) return 0;
+    return lt_rename_one(out, "%s.attentions.%d.%s", kind, mid ? 0 : j, rest);
+}
+
+static int rename_path(lt_rename *out, const char *path)
+{
+    const char *name = look_up(whole, sizeof whole / sizeof *whole, path);
+    if (name) return lt_rename_one(out, "%s", name);
+    int n = 0, k = 0, used = 0;
+    char kind[32];
+    if (sscanf(path, "input_blocks.%d.%d.%n", &n, &k, &used) == 2 && used && n > 0) {
+        snprintf(kind, sizeof kind, "down_blocks.%d", (n - 1) / 3);
+        return rename_block(out, kind, (n - 1) % 3, k, path + used, false);
+    }
+    used = 0;
+    if (sscanf(path, "output_blocks.%d.%d.%n", &n, &k, &used) == 2 && used && n >= 0) {
+        snprintf(kind, sizeof kind, "up_blocks.%d", n / 3);
+        return rename_block(out, kind, n % 3, k, path + used, false);
+    }
+    used = 0;
+    if (sscanf(path, "middle_block.%d.%n", &k, &used) == 1 && used)
+        return rename_block(out, "mid_block", 0, k, path + used, true);
+    return 0;
+}
+
+int lt_rename_unet(const char *native, lt_rename out[LT_MAX_RENAMES])
+{
+    char path[sizeof out->path];
+    size_t n = lt_stem_size(native, ".weight");
+    if (!n || n >= sizeof path) return 0;
+    memcpy(path, native, n);
+    path[n] = '\0';
+    return rename_path(out, path);
+}
+
+/* What sd-scripts trains: everything inside transformers, residual blocks and samplers. */
+bool lt_standard_unet(const char *path)
+{
+    return !strncmp(path, "down_blocks.", 12) || !strncmp(path, "up_blocks.", 10)
+        || !strncmp(path, "mid_block.", 10);
+}

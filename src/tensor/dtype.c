@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: MIT */
+#include "loratool/tensor.h"
+
+#include <float.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+static const lt_dtype_info table[LT_DTYPE_COUNT] = {
+    [LT_BOOL] = { "BOOL", 8, false, false, 0 },
+    [LT_F4] = { "F4", 4, true, false, 6 },
+    [LT_F6_E2M3] = { "F6_E2M3", 6, true, false, 7.5 },
+    [LT_F6_E3M2] = { "F6_E3M2", 6, true, false, 28 },
+    [LT_U8] = { "U8", 8, false, false, 0 },
+    [LT_I8] = { "I8", 8, false, false, 0 },
+    [LT_F8_E5M2] = { "F8_E5M2", 8, true, true, 57344 },
+    [LT_F8_E4M3] = { "F8_E4M3", 8, true, true, 448 },
+    [LT_F8_E8M0] = { "F8_E8M0", 8, true, false, 1.7014118346046923e38 },
+    [LT_F8_E4M3FNUZ] = { "F8_E4M3FNUZ", 8, true, false, 240 },
+    [LT_F8_E5M2FNUZ] = { "F8_E5M2FNUZ", 8, true, false, 57344 },
+    [LT_I16] = { "I16", 16, false, false, 0 },
+    [LT_U16] = { "U16", 16, false, false, 0 },
+    [LT_F16] = { "F16", 16, true, true, 65504 },
+    [LT_BF16] = { "BF16", 16, true, true, 3.3895313892515355e38 },
+    [LT_I32] = { "I32", 32, false, false, 0 },
+    [LT_U32] = { "U32", 32, false, false, 0 },
+    [LT_F32] = { "F32", 32, true, true, FLT_MAX },
+    [LT_C64] = { "C64", 64, false, false, 0 },
+    [LT_F64] = { "F64", 64, true, true, DBL_MAX },
+    [LT_I64] = { "I64", 64, false, false, 0 },
+    [LT_U64] = { "U64", 64, false, false, 0 },
+};
+
+const lt_dtype_info *lt_dtype_get(lt_dtype dtype)
+{
+    return &table[dtype];
+}
+
+bool lt_dtype_by_name(const char *name, lt_dtype *out)
+{
+    for (int i = 0; i < LT_DTYPE_COUNT; i++) {
+        if (strcmp(table[i].name, name)) continue;
+        *out = (lt_dtype)i;
+        return true;
+    }
+    return false;
+}
+
+bool lt_dtype_by_option(const char *text, lt_dtype *out)
+{
+    static const struct {
+        const char *text;
+        lt_dtype dtype;
+    } words[] = {
+        { "f32", LT_F32 }, { "fp32", LT_F32 }, { "float", LT_F32 }, { "float32", LT_F32 },
+        { "f16", LT_F16 }, { "fp16", LT_F16 }, { "half", LT_F16 }, { "float16", LT_F16 },
+        { "bf16", LT_BF16 }, { "bfloat16", LT_BF16 },
+    };
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        if (strcasecmp(words[i].text, text)) continue;
+        *out = words[i].dtype;
+        return true;
+    }
+    return false;
+}
+
+lt_status lt_tensor_measure(lt_tensor *t, lt_error *err)
+{
+    uint64_t count = 1, bits;
+    for (unsigned i = 0; i < t->n_dims; i++)
+        if (__builtin_mul_overflow(count, t->shape[i], &count))
+            return lt_error_set(err, LT_ERR_FORMAT, "the shape's product overflows 64 bits");
+    if (__builtin_mul_overflow(count, (uint64_t)table[t->dtype].bits, &bits))
+        return lt_error_set(err, LT_ERR_FORMAT, "the tensor's size overflows 64 bits");
+    if (bits % 8)
+        return lt_error_set(err, LT_ERR_FORMAT, "%llu elements of %s do not fill whole bytes",
+            (unsigned long long)count, table[t->dtype].name);
+    t->count = count;
+    t->size = bits / 8;
+    return LT_OK;
+}
+
+uint64_t lt_tensor_rows(const lt_tensor *t)
+{
+    return t->n_dims ? t->shape[0] : 1;
+}
+
+uint64_t lt_tensor_columns(const lt_tensor *t)
+{
+    uint64_t rows = lt_tensor_rows(t);
+    return rows ? t->count / rows : 0;
+}
+
+void lt_tensor_shape_text(const lt_tensor *t, char *dst, size_t dst_size)
+{
+    size_t used = (size_t)snprintf(dst, dst_size, "[");
+    for (unsigned i = 0; i < t->n_dims && used < dst_size; i++)
+        used += (size_t)snprintf(dst + used, dst_size - used, "%s%llu", i ? ", " : "",
+            (unsigned long long)t->shape[i]);
+    if (used < dst_size) snprintf(dst + used, dst_size - used, "]");
+}

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT */
+/* Dense algebra on row-major matrices; the only user of BLAS and LAPACK. All calls run on
+ * the calling thread alone (lt_linalg_init sees to it) and may run concurrently. */
+#ifndef LT_TENSOR_LINALG_H
+#define LT_TENSOR_LINALG_H
+
+#include "loratool/error.h"
+
+#include <stdbool.h>
+
+/* A row-major operand: rows x columns as stored, stride = elements between rows; used
+ * transposed when t is set. */
+typedef struct lt_matf {
+    const float *p;
+    size_t stride;
+    bool t;
+} lt_matf;
+typedef struct lt_matd {
+    const double *p;
+    size_t stride;
+    bool t;
+} lt_matd;
+
+/* Makes BLAS single-threaded: the worker pool is the only source of threads, and one
+ * thread per product keeps results independent of -j. Call once, before any thread. */
+void lt_linalg_init(void);
+
+/* c (m x n, stride n) = alpha * op(a) (m x k) * op(b) (k x n) + beta * c */
+void lt_gemm_f32(size_t m, size_t n, size_t k, float alpha, lt_matf a, lt_matf b,
+    float beta, float *c);
+void lt_gemm_f64(size_t m, size_t n, size_t k, double alpha, lt_matd a, lt_matd b,
+    double beta, double *c);
+
+/* The upper triangle of c (n x n) += a a^T, where a is n x k; with a.t, += a^T a for a
+ * k x n. */
+void lt_syrk_f64(size_t n, size_t k, lt_matd a, double *c);
+void lt_mirror_upper(size_t n, double *c); /* copies the upper triangle to the lower */
+
+/* Symmetric a (n x n) = V^T diag(w) V: w ascending, row i of a becomes the eigenvector of
+ * w[i]. LAPACK dsyevd (divide and conquer). */
+lt_status lt_eig_sym(size_t n, double *a, double *w, lt_error *err) LT_MUST_USE;
+
+/* a (k x n, k <= n) = L Q: a becomes Q (orthonormal rows), l (k x k, may be NULL) the lower
+ * triangular factor. LAPACK dgeqrf and dorgqr on the transpose. */
+lt_status lt_lq(size_t k, size_t n, double *a, double *l, lt_error *err) LT_MUST_USE;
+
+/* a (m x n, destroyed) = u (m x p) diag(s) vt (p x n), p = min(m, n), s descending.
+ * LAPACK dgesdd; dgesvd when that does not converge. */
+lt_status lt_svd(size_t m, size_t n, double *a, double *u, double *s, double *vt,
+    lt_error *err) LT_MUST_USE;
+
+/* Sum of squares in double. */
+double lt_energy_f32(const float *p, size_t n);
+
+#endif
