@@ -84,7 +84,6 @@ typedef struct lt_adapter_out lt_adapter_out;
 typedef struct lt_adapter_plan {
     const char *path; /* a file, "-", or a folder (trailing '/' or existing): PEFT */
     const lt_dialect *dialect;
-    lt_dtype dtype; /* of the factors */
     bool overwrite;
     const lt_family *family; /* for metadata */
 } lt_adapter_plan;
@@ -93,22 +92,37 @@ lt_status lt_adapter_out_new(
     lt_adapter_out **out, const lt_adapter_plan *plan, lt_error *err) LT_MUST_USE;
 void lt_adapter_out_close(lt_adapter_out *out); /* without commit nothing appears */
 
-/* A module with factors up (out x rank) and down (rank x in...): shape is that of the
- * weight as consumers see it (out, in[, kernel]). fan_in_fan_out: the base stores the
- * weight transposed. */
-lt_status lt_adapter_out_add(lt_adapter_out *out, const char *name, unsigned n_dims,
-    const uint64_t *shape, uint64_t rank, double alpha, bool fan_in_fan_out,
+/* One module to write, with factors up (out x rank) and down (rank x in). */
+typedef struct lt_module_plan {
+    const char *name; /* module name; the dialect's suffixes are added to it */
+    /* Full tensor names instead, for a file that keeps its own spelling; alpha_name NULL:
+     * no alpha tensor. Used when up_name is set. */
+    const char *up_name, *down_name, *alpha_name;
+    unsigned n_dims;             /* of the weight as consumers see it */
+    uint64_t shape[LT_MAX_DIMS]; /* (out, in[, kernel]) */
+    uint64_t rank;
+    double alpha;
+    lt_dtype dtype;      /* of the factors as stored */
+    bool fan_in_fan_out; /* the base stores the weight (in, out) */
+} lt_module_plan;
+
+lt_status lt_adapter_out_add(lt_adapter_out *out, const lt_module_plan *plan,
     size_t *index, lt_error *err) LT_MUST_USE;
 /* A tensor that is carried over as it is. */
 lt_status lt_adapter_out_add_copy(lt_adapter_out *out, const lt_store *store,
     const lt_tensor *tensor, lt_error *err) LT_MUST_USE;
+/* A whole module of an adapter, carried over as it is and described in the metadata. */
+lt_status lt_adapter_out_add_module(lt_adapter_out *out, const lt_store *store,
+    const lt_module *module, lt_error *err) LT_MUST_USE;
 lt_metadata *lt_adapter_out_metadata(lt_adapter_out *out); /* until begin */
 /* An adapter_config.json whose other fields the written one keeps. */
 lt_status lt_adapter_out_template(
     lt_adapter_out *out, const char *config_text, lt_error *err) LT_MUST_USE;
 
 lt_status lt_adapter_out_begin(lt_adapter_out *out, lt_error *err) LT_MUST_USE;
-/* Stores the factors of module index; float32 in, cast to the plan's dtype. Thread-safe.
+/* True when it is a PEFT folder, whose config keeps every module's alpha. */
+bool lt_adapter_out_is_folder(const lt_adapter_out *out);
+/* Stores the factors of module index; float32 in, cast to its dtype. Thread-safe.
  * LT_ERR_NUMERIC when a value overflows the dtype. */
 lt_status lt_adapter_out_put(lt_adapter_out *out, size_t index, const float *up,
     const float *down, lt_error *err) LT_MUST_USE;

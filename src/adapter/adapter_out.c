@@ -21,7 +21,9 @@ struct entry {
     char *path; /* module path for PEFT's config */
     uint64_t rank;
     double alpha_value;
-    bool conv;
+    lt_dtype dtype;
+    bool conv, has_alpha;
+    bool copied; /* its tensors are copies: there is nothing to put */
 };
 
 struct copy {
@@ -108,41 +110,60 @@ void lt_adapter_out_close(lt_adapter_out *o)
     free(o);
 }
 
-static lt_status add_named(lt_adapter_out *o, const char *module, const char *suffix,
-    lt_dtype dtype, unsigned n_dims, const uint64_t *shape, size_t *index, lt_error *err)
+/* The module's path as PEFT's config names it. */
+static char *module_path(lt_adapter_out *o, const char *name, lt_error *err)
 {
-    char *name = lt_arena_printf(&o->arena, err, "%s%s", module, suffix);
+    static const char wrapper[] = "base_model.model.";
+    bool wrapped = !strncmp(name, wrapper, sizeof wrapper - 1);
+    return lt_arena_strdup(&o->arena, wrapped ? name + sizeof wrapper - 1 : name, err);
+}
+
+/* The tensor's own name if the plan has one, else module name and suffix. */
+static lt_status add_part(lt_adapter_out *o, const lt_module_plan *plan, const char *own,
+    const char *suffix, lt_dtype dtype, unsigned n_dims, const uint64_t *shape,
+    size_t *index, lt_error *err)
+{
+    const char *name = own;
+    if (!plan->up_name) name = lt_arena_printf(&o->arena, err, "%s%s", plan->name, suffix);
     if (!name) return LT_ERR_NOMEM;
     return lt_writer_add(o->writer, name, dtype, n_dims, shape, index, err);
 }
 
-lt_status lt_adapter_out_add(lt_adapter_out *o, const char *name, unsigned n_dims,
-    const uint64_t *shape, uint64_t rank, double alpha, bool fan_in_fan_out,
-    size_t *index, lt_error *err)
+static lt_status add_parts(
+    lt_adapter_out *o, const lt_module_plan *plan, struct entry *e, lt_error *err)
 {
     const lt_dialect *d = o->plan.dialect;
+    uint64_t up[LT_MAX_DIMS] = { plan->shape[0], plan->rank };
+    uint64_t down[LT_MAX_DIMS] = { plan->rank };
+    e->up_count = plan->shape[0] * plan->rank;
+    e->down_count = plan->rank;
+    for (unsigned i = 1; i < plan->n_dims; i++) {
+        down[i] = plan->shape[i];
+        e->down_count *= plan->shape[i];
+        if (i >= 2) up[i] = 1;
+        if (i >= 2 && plan->shape[i] > 1) e->conv = true;
+    }
+    lt_status st = add_part(
+        o, plan, plan->up_name, d->up, plan->dtype, plan->n_dims, up, &e->up, err);
+    if (!st)
+        st = add_part(
+            o, plan, plan->down_name, d->down, plan->dtype, plan->n_dims, down, &e->down, err);
+    e->has_alpha = plan->up_name ? plan->alpha_name != NULL : d->alpha;
+    if (st || !e->has_alpha) return st;
+    return add_part(o, plan, plan->alpha_name, ".alpha", LT_F32, 0, NULL, &e->alpha, err);
+}
+
+lt_status lt_adapter_out_add(
+    lt_adapter_out *o, const lt_module_plan *plan, size_t *index, lt_error *err)
+{
     lt_status st = lt_grow((void **)&o->entries, &o->entries_capacity, o->n_entries + 1,
         sizeof *o->entries, err);
     if (st) return st;
-    struct entry e = { .rank = rank, .alpha_value = alpha };
-    uint64_t up[LT_MAX_DIMS] = { shape[0], rank }, down[LT_MAX_DIMS] = { rank };
-    e.up_count = shape[0] * rank;
-    e.down_count = rank;
-    for (unsigned i = 1; i < n_dims; i++) {
-        down[i] = shape[i];
-        e.down_count *= shape[i];
-        if (i >= 2) up[i] = 1;
-        if (i >= 2 && shape[i] > 1) e.conv = true;
-    }
-    static const char wrapper[] = "base_model.model.";
-    bool wrapped = !strncmp(name, wrapper, sizeof wrapper - 1);
-    e.path = lt_arena_strdup(&o->arena, wrapped ? name + sizeof wrapper - 1 : name, err);
-    if (!e.path) return LT_ERR_NOMEM;
-    st = add_named(o, name, d->up, o->plan.dtype, n_dims, up, &e.up, err);
-    if (!st) st = add_named(o, name, d->down, o->plan.dtype, n_dims, down, &e.down, err);
-    if (!st && d->alpha) st = add_named(o, name, ".alpha", LT_F32, 0, NULL, &e.alpha, err);
+    struct entry e = { .rank = plan->rank, .alpha_value = plan->alpha, .dtype = plan->dtype,
+        .path = module_path(o, plan->name, err) };
+    st = e.path ? add_parts(o, plan, &e, err) : LT_ERR_NOMEM;
     if (st) return st;
-    o->fan_in_fan_out |= fan_in_fan_out;
+    o->fan_in_fan_out |= plan->fan_in_fan_out;
     *index = o->n_entries;
     o->entries[o->n_entries++] = e;
     return LT_OK;
@@ -159,6 +180,23 @@ lt_status lt_adapter_out_add_copy(
             tensor->shape, &c.index, err);
     if (!st) o->copies[o->n_copies++] = c;
     return st;
+}
+
+lt_status lt_adapter_out_add_module(lt_adapter_out *o, const lt_store *store,
+    const lt_module *m, lt_error *err)
+{
+    lt_status st = lt_grow((void **)&o->entries, &o->entries_capacity, o->n_entries + 1,
+        sizeof *o->entries, err);
+    for (int p = 0; p < LT_PART_COUNT && !st; p++)
+        if (m->part[p]) st = lt_adapter_out_add_copy(o, store, m->part[p], err);
+    if (st || !m->rank) return st; /* kinds without factors have no rank to describe */
+    const lt_tensor *down = m->part[LT_PART_DOWN];
+    struct entry e = { .rank = m->rank, .alpha_value = m->scale * (double)m->rank,
+        .copied = true, .path = module_path(o, m->name, err),
+        .conv = down->n_dims > 2 && down->shape[1] < lt_tensor_columns(down) };
+    if (!e.path) return LT_ERR_NOMEM;
+    o->entries[o->n_entries++] = e;
+    return LT_OK;
 }
 
 lt_metadata *lt_adapter_out_metadata(lt_adapter_out *o)
@@ -222,9 +260,11 @@ static lt_status plan_metadata(lt_adapter_out *o, lt_error *err)
         title_of(o->plan.path, title, sizeof title);
         if (!meta->count) st = lt_describe_origin(meta, o->plan.family, title, err);
         if (!st) st = lt_describe_network(meta, &summary, err);
-        if (!st) st = lt_metadata_set(meta, "sshs_model_hash", placeholder, err);
-        if (!st) st = lt_metadata_set(meta, "sshs_legacy_hash", "00000000", err);
     }
+    bool sshs = o->plan.dialect->naming == LT_NAMING_KOHYA
+        || lt_metadata_get(meta, "sshs_model_hash");
+    if (!st && sshs) st = lt_metadata_set(meta, "sshs_model_hash", placeholder, err);
+    if (!st && sshs) st = lt_metadata_set(meta, "sshs_legacy_hash", "00000000", err);
     if (!st && lt_metadata_get(meta, "modelspec.hash_sha256")) {
         char text[LT_HASH_SIZE + 2];
         snprintf(text, sizeof text, "0x%s", placeholder);
@@ -240,27 +280,28 @@ lt_status lt_adapter_out_begin(lt_adapter_out *o, lt_error *err)
     for (size_t i = 0; i < o->n_copies && !st; i++)
         st = lt_writer_copy(
             o->writer, o->copies[i].index, o->copies[i].store, o->copies[i].tensor, err);
-    for (size_t i = 0; i < o->n_entries && !st && o->plan.dialect->alpha; i++) {
+    for (size_t i = 0; i < o->n_entries && !st; i++) {
+        if (!o->entries[i].has_alpha || o->entries[i].copied) continue;
         float alpha = (float)o->entries[i].alpha_value;
         st = lt_writer_put(o->writer, o->entries[i].alpha, 0, &alpha, sizeof alpha, err);
     }
     return st;
 }
 
-static lt_status put_factor(lt_adapter_out *o, size_t index, const float *src,
-    uint64_t count, const char *module, lt_error *err)
+static lt_status put_factor(lt_adapter_out *o, const struct entry *e, size_t index,
+    const float *src, uint64_t count, lt_error *err)
 {
-    double limit = lt_dtype_get(o->plan.dtype)->max_finite;
+    const lt_dtype_info *info = lt_dtype_get(e->dtype);
     for (uint64_t i = 0; i < count; i++)
-        if (!(fabs((double)src[i]) <= limit)) {
+        if (!(fabs((double)src[i]) <= info->max_finite)) {
             lt_error_set(err, LT_ERR_NUMERIC, "a factor's value %g overflows %s",
-                (double)src[i], lt_dtype_get(o->plan.dtype)->name);
-            return lt_error_where(err, "module '%s'", module);
+                (double)src[i], info->name);
+            return lt_error_where(err, "module '%s'", e->path);
         }
-    size_t size = (size_t)count * (lt_dtype_get(o->plan.dtype)->bits / 8);
+    size_t size = (size_t)count * (info->bits / 8);
     void *raw = lt_alloc_work(size, 1, err);
     if (!raw) return LT_ERR_NOMEM;
-    lt_store_f32(raw, src, o->plan.dtype, (size_t)count);
+    lt_store_f32(raw, src, e->dtype, (size_t)count);
     lt_status st = lt_writer_put(o->writer, index, 0, raw, size, err);
     lt_free(raw);
     return st;
@@ -270,8 +311,8 @@ lt_status lt_adapter_out_put(
     lt_adapter_out *o, size_t index, const float *up, const float *down, lt_error *err)
 {
     const struct entry *e = &o->entries[index];
-    lt_status st = put_factor(o, e->up, up, e->up_count, e->path, err);
-    return st ? st : put_factor(o, e->down, down, e->down_count, e->path, err);
+    lt_status st = put_factor(o, e, e->up, up, e->up_count, err);
+    return st ? st : put_factor(o, e, e->down, down, e->down_count, err);
 }
 
 static lt_status fill_hashes(lt_adapter_out *o, lt_error *err)
@@ -317,6 +358,11 @@ lt_status lt_adapter_out_commit(lt_adapter_out *o, lt_error *err)
         st = lt_write_file(o->config_path, text, strlen(text), o->plan.overwrite, err);
     free(text);
     return st;
+}
+
+bool lt_adapter_out_is_folder(const lt_adapter_out *o)
+{
+    return o->folder;
 }
 
 uint64_t lt_adapter_out_size(const lt_adapter_out *o)

@@ -7,11 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-static lt_status set_range(lt_metadata *meta, const char *key, double low, double high,
-    const char *format, lt_error *err)
+static lt_status set_range(
+    lt_metadata *meta, const char *key, double low, double high, lt_error *err)
 {
     char text[64] = "Dynamic";
-    if (low == high) snprintf(text, sizeof text, format, low);
+    if (low == high) snprintf(text, sizeof text, "%g", low);
     return lt_metadata_set(meta, key, text, err);
 }
 
@@ -51,10 +51,10 @@ lt_status lt_describe_network(
     bool linear = s->dim_max > 0;
     lt_status st = set_range(meta, "ss_network_dim",
         (double)(linear ? s->dim_min : s->conv_dim_min),
-        (double)(linear ? s->dim_max : s->conv_dim_max), "%.0f", err);
+        (double)(linear ? s->dim_max : s->conv_dim_max), err);
     if (!st)
         st = set_range(meta, "ss_network_alpha", linear ? s->alpha_min : s->conv_alpha_min,
-            linear ? s->alpha_max : s->conv_alpha_max, "%g", err);
+            linear ? s->alpha_max : s->conv_alpha_max, err);
     return st ? st : set_arguments(meta, s, err);
 }
 

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define MAX_COMPONENTS 8
+
 struct lt_model {
     const lt_store *store;
     const lt_family *family;
@@ -15,6 +17,7 @@ struct lt_model {
     lt_arena arena;
     lt_site *sites;
     size_t n_sites, capacity;
+    const char *prefixes[MAX_COMPONENTS]; /* of the family's components, in this file */
     unsigned char *rest;                /* lt_rest of each tensor */
     const lt_component **component_of; /* of each tensor, or NULL */
 };
@@ -34,24 +37,43 @@ const char *lt_rest_text(lt_rest rest)
     return text[rest];
 }
 
-/* The component whose file prefix is the longest that name starts with. */
+/* The first of the component's prefixes that some tensor starts with; "" is the last
+ * resort of a file that holds nothing but the component. */
+static const char *prefix_in(const lt_store *store, const lt_component *c)
+{
+    for (int i = 0; i < 4 && c->prefixes[i]; i++) {
+        size_t n = strlen(c->prefixes[i]);
+        for (size_t t = 0; t < lt_store_count(store); t++)
+            if (!strncmp(lt_store_at(store, t)->name, c->prefixes[i], n))
+                return c->prefixes[i];
+    }
+    return NULL;
+}
+
+static void find_prefixes(lt_model *m)
+{
+    size_t i = 0;
+    for (const lt_component *c = m->family->components; c->id && i < MAX_COMPONENTS; c++)
+        m->prefixes[i++] = prefix_in(m->store, c);
+}
+
+/* The component whose prefix in this file is the longest that name starts with. */
 static const lt_component *component_of(
-    const lt_family *family, const char *name, size_t *prefix_size)
+    const lt_model *m, const char *name, size_t *prefix_size)
 {
     const lt_component *best = NULL;
     *prefix_size = 0;
-    for (const lt_component *c = family->components; c->id; c++) {
-        for (int i = 0; i < 4 && c->prefixes[i]; i++) {
-            size_t n = strlen(c->prefixes[i]);
-            if (strncmp(name, c->prefixes[i], n) || (best && n <= *prefix_size)) continue;
-            best = c;
-            *prefix_size = n;
-        }
+    for (size_t i = 0; i < MAX_COMPONENTS && m->family->components[i].id; i++) {
+        size_t n = m->prefixes[i] ? strlen(m->prefixes[i]) : 0;
+        if (!m->prefixes[i] || strncmp(name, m->prefixes[i], n)) continue;
+        if (best && n <= *prefix_size) continue;
+        best = &m->family->components[i];
+        *prefix_size = n;
     }
     return best;
 }
 
-/* Lookup tables by token: known by the last part of the module's path. */
+/* Lookup tables by token: told by the last part of the module's path. */
 static bool is_embedding(const char *path)
 {
     static const char *const leaves[] = { "embed_tokens", "wte", "wpe", "word_embeddings",
@@ -77,7 +99,10 @@ static lt_rest classify_rest(const lt_tensor *t, const char *native)
     leaf = leaf ? leaf + 1 : native;
     if (strstr(leaf, "bias")) return LT_REST_BIAS;
     if (t->n_dims < 2) return LT_REST_NORM;
-    return is_embedding(native) ? LT_REST_EMBEDDING : LT_REST_UNNAMED;
+    char path[512];
+    size_t stem = lt_stem_size(native, ".weight");
+    snprintf(path, sizeof path, "%.*s", (int)(stem ? stem : strlen(native)), native);
+    return is_embedding(path) ? LT_REST_EMBEDDING : LT_REST_UNNAMED;
 }
 
 static lt_rest classify(const lt_tensor *t, const lt_component *c, const char *native,
@@ -87,7 +112,8 @@ static lt_rest classify(const lt_tensor *t, const lt_component *c, const char *n
     *n_renames = 0;
     if (!info->is_float) return LT_REST_NOT_FLOAT;
     if (!info->computes) return LT_REST_DTYPE;
-    if (!c || c->no_adapter) return LT_REST_COMPONENT;
+    if (c && c->no_adapter) return LT_REST_COMPONENT;
+    if (!c) return classify_rest(t, native);
     if (t->n_dims < 2 || t->count == 0) return classify_rest(t, native);
     *n_renames = c->rename ? c->rename(native, renames) : default_rename(native, renames);
     if (*n_renames && is_embedding(renames->path)) *n_renames = 0;
@@ -126,7 +152,7 @@ static lt_status add_tensor(lt_model *m, size_t index, lt_error *err)
     lt_rename renames[LT_MAX_RENAMES];
     size_t prefix = 0;
     int n = 0;
-    const lt_component *c = component_of(m->family, t->name, &prefix);
+    const lt_component *c = component_of(m, t->name, &prefix);
     const char *native = t->name + prefix;
     m->component_of[index] = c;
     m->rest[index] = (unsigned char)classify(t, c, native, renames, &n);
@@ -144,6 +170,7 @@ lt_status lt_model_new(lt_model **out, const lt_store *store, lt_error *err)
     size_t n = lt_store_count(store);
     m->store = store;
     m->family = lt_family_detect(store, m->evidence, sizeof m->evidence);
+    find_prefixes(m);
     m->rest = lt_alloc(n, 1, err);
     m->component_of = lt_alloc(n, sizeof *m->component_of, err);
     lt_status st = m->rest && m->component_of ? LT_OK : LT_ERR_NOMEM;

@@ -15,8 +15,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools/train"))
 
-import digits  # noqa: E402
-import sd_checkpoint  # noqa: E402
+import digits
+import sd_checkpoint
 
 LLM = ROOT / "testdata/mini-llm"
 SD = ROOT / "testdata/mini-sd"
@@ -84,23 +84,21 @@ def sd_grid(sd, path_png, guidance=3.0, steps=30):
     pipeline.numpy_to_pil(grid.permute(1, 2, 0).numpy())[0].save(path_png)
 
 
-def print_row(name, loss_of_style):
-    print(name, *(f"{loss_of_style(style):.4f}" for style in STYLES), sep="\t", flush=True)
+def print_row(name, loss, model):
+    print(name, *(f"{loss(model, style):.4f}" for style in STYLES), sep="\t", flush=True)
 
 
 def main():
     print("model", *STYLES, sep="\t")
     for name in STYLES:
-        llm = load_llm(LLM / name / "model.safetensors")
-        print_row(f"mini-llm {name}", lambda style: llm_loss(llm, style))
+        print_row(f"mini-llm {name}", llm_loss, load_llm(LLM / name / "model.safetensors"))
     llm = PeftModel.from_pretrained(load_llm(LLM / "base/model.safetensors"), LLM / "lora").eval()
-    print_row("mini-llm base + lora", lambda style: llm_loss(llm, style))
+    print_row("mini-llm base + lora", llm_loss, llm)
     for name in STYLES:
-        sd = load_sd(SD / f"{name}.safetensors")
-        print_row(f"mini-sd {name}", lambda style: sd_loss(sd, style))
+        print_row(f"mini-sd {name}", sd_loss, load_sd(SD / f"{name}.safetensors"))
     sd = load_sd(SD / "base.safetensors")
     sd.pipeline().load_lora_weights(SD, weight_name="lora.safetensors")
-    print_row("mini-sd base + lora", lambda style: sd_loss(sd, style))
+    print_row("mini-sd base + lora", sd_loss, sd)
 
 
 if __name__ == "__main__":

@@ -67,7 +67,9 @@ def unet(name):
         index, _, rest = leaf.partition(".")
         name = f"{module}.resnets.{index}.{replace_head(rest, UNET_RESNET)}"
     name = replace_head(name, UNET_FIXED)
-    pattern = r"^(down|up)_blocks\.(\d+)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)(?:\.conv(?=\.))?"
+    pattern = (
+        r"^(down|up)_blocks\.(\d+)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)(?:\.conv(?=\.))?"
+    )
     return re.sub(pattern, unet_level, name)
 
 

@@ -11,7 +11,6 @@ for the program that unpacks the Bible text.
 
 import argparse
 import gzip
-import math
 import subprocess
 import tempfile
 import unicodedata
@@ -21,14 +20,16 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from minimise import minimise
+
 SEED = 20261124
 WINDOW = 256
 EVAL_BYTES = 24 * 1024
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 RECIPES = {
-    "base": dict(steps=1800, batch=16, lr=3e-3),
-    "tuned": dict(steps=450, batch=16, lr=1e-3),
-    "lora": dict(steps=450, batch=16, lr=4e-3),
+    "base": {"steps": 1800, "batch": 16, "lr": 3e-3},
+    "tuned": {"steps": 450, "batch": 16, "lr": 1e-3},
+    "lora": {"steps": 450, "batch": 16, "lr": 4e-3},
 }
 CONFIG = LlamaConfig(
     vocab_size=256,
@@ -85,38 +86,19 @@ def split_text(text):
     return text[:start] + text[end:], text[start:end]
 
 
-def batches(text, recipe, generator):
-    """Yield one [batch, WINDOW] tensor of byte values per step, cut at random places."""
-    data = torch.frombuffer(bytearray(text), dtype=torch.uint8).long()
-    for _ in range(recipe["steps"]):
-        starts = torch.randint(len(data) - WINDOW, (recipe["batch"],), generator=generator)
-        yield torch.stack([data[s : s + WINDOW] for s in starts])
-
-
-def learning_rate(step, steps):
-    """Factor of the peak rate: linear warm-up over 5 %, then a cosine to zero."""
-    warmup = steps // 20
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
-
-
 def train(model, text, recipe, label):
     """Train the parameters of `model` that require gradients on next-byte prediction."""
+    data = torch.frombuffer(bytearray(text), dtype=torch.uint8).long()
     generator = torch.Generator().manual_seed(SEED)
-    weights = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(weights, lr=recipe["lr"], betas=(0.9, 0.98), weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: learning_rate(s, recipe["steps"]))
+
+    def loss_of_step():
+        starts = torch.randint(len(data) - WINDOW, (recipe["batch"],), generator=generator)
+        tokens = torch.stack([data[start : start + WINDOW] for start in starts])
+        return model(input_ids=tokens, labels=tokens).loss
+
     model.train()
-    for step, tokens in enumerate(batches(text, recipe, generator)):
-        loss = model(input_ids=tokens, labels=tokens).loss
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(weights, 1.0)
-        optimizer.step()
-        schedule.step()
-        if step % 50 == 0 or step == recipe["steps"] - 1:
-            print(f"{label}: step {step} loss {loss.item():.4f}", flush=True)
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    minimise(weights, recipe, label, loss_of_step, betas=(0.9, 0.98))
 
 
 def save_full(model, folder):
@@ -147,7 +129,9 @@ def train_lora(text, out):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, default=Path("testdata/mini-llm"))
     parser.add_argument("--stages", nargs="+", default=["base", "tuned", "lora"], choices=list(RECIPES))
     args = parser.parse_args()

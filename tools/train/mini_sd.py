@@ -26,49 +26,51 @@ from transformers import CLIPTextConfig
 import digits
 import ldm_names
 import sd_checkpoint
+from minimise import minimise
 
 SEED = 20261124
-MAX_TOKENS = 16
+MAX_TOKENS = 8
 HIDDEN = 32
 NO_PROMPT = 0.1
 RANK, ALPHA = 4, 2.0
 CONV_RANK, CONV_ALPHA = 4, 1.0
 RECIPES = {
-    "vae": dict(steps=500, batch=32, lr=3e-3),
-    "base": dict(steps=1000, batch=48, lr=1.5e-3),
-    "tuned": dict(steps=400, batch=48, lr=1e-3),
-    "lora": dict(steps=450, batch=48, lr=5e-3),
+    "vae": {"steps": 400, "batch": 32, "lr": 3e-3},
+    "shapes": {"steps": 850, "batch": 48, "lr": 2e-3, "noise_weight": 0},
+    "prompts": {"steps": 520, "batch": 48, "lr": 2e-3, "noise_weight": 20},
+    "tuned": {"steps": 220, "batch": 48, "lr": 1e-3, "noise_weight": 20},
+    "lora": {"steps": 220, "batch": 48, "lr": 5e-3, "noise_weight": 20},
 }
-UNET = dict(
-    sample_size=16,
-    in_channels=4,
-    out_channels=4,
-    layers_per_block=2,
-    block_out_channels=(16, 32, 64, 64),
-    down_block_types=("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
-    up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
-    norm_num_groups=8,
-    cross_attention_dim=HIDDEN,
-    attention_head_dim=4,
-)
-VAE = dict(
-    sample_size=32,
-    latent_channels=4,
-    layers_per_block=2,
-    block_out_channels=(8, 16),
-    down_block_types=("DownEncoderBlock2D",) * 2,
-    up_block_types=("UpDecoderBlock2D",) * 2,
-    norm_num_groups=8,
-)
-SCHEDULER = dict(
-    num_train_timesteps=1000,
-    beta_schedule="scaled_linear",
-    beta_start=0.00085,
-    beta_end=0.012,
-    clip_sample=False,
-    set_alpha_to_one=False,
-    steps_offset=1,
-)
+UNET = {
+    "sample_size": 16,
+    "in_channels": 4,
+    "out_channels": 4,
+    "layers_per_block": 2,
+    "block_out_channels": (16, 32, 64, 64),
+    "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
+    "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
+    "norm_num_groups": 8,
+    "cross_attention_dim": HIDDEN,
+    "attention_head_dim": 4,
+}
+VAE = {
+    "sample_size": 32,
+    "latent_channels": 4,
+    "layers_per_block": 2,
+    "block_out_channels": (8, 16),
+    "down_block_types": ("DownEncoderBlock2D",) * 2,
+    "up_block_types": ("UpDecoderBlock2D",) * 2,
+    "norm_num_groups": 8,
+}
+SCHEDULER = {
+    "num_train_timesteps": 1000,
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "clip_sample": False,
+    "set_alpha_to_one": False,
+    "steps_offset": 1,
+}
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 
@@ -87,14 +89,14 @@ def write_tokenizer(folder):
     tokens = [*letters, *(c + "</w>" for c in letters), *("".join(pair) for pair in merges), START, END]
     vocabulary = {token: number for number, token in enumerate(tokens)}
     lines = ["#version: 0.2", *(" ".join(pair) for pair in merges)]
-    settings = dict(
-        tokenizer_class="CLIPTokenizer",
-        model_max_length=MAX_TOKENS,
-        bos_token=START,
-        eos_token=END,
-        pad_token=END,
-        unk_token=END,
-    )
+    settings = {
+        "tokenizer_class": "CLIPTokenizer",
+        "model_max_length": MAX_TOKENS,
+        "bos_token": START,
+        "eos_token": END,
+        "pad_token": END,
+        "unk_token": END,
+    }
     (folder / "vocab.json").write_text(json.dumps(vocabulary, indent=1) + "\n")
     (folder / "merges.txt").write_text("\n".join(lines) + "\n")
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=1) + "\n")
@@ -116,30 +118,6 @@ def text_config(vocabulary):
     )
 
 
-def learning_rate(step, steps):
-    """Factor of the peak rate: linear warm-up over 5 %, then a cosine to zero."""
-    warmup = max(1, steps // 20)
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
-
-
-def optimise(weights, recipe, label, loss_of_step):
-    """Minimise the loss that `loss_of_step()` returns for a fresh random batch."""
-    weights = list(weights)
-    optimizer = torch.optim.AdamW(weights, lr=recipe["lr"], weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: learning_rate(s, recipe["steps"]))
-    for step in range(recipe["steps"]):
-        loss = loss_of_step()
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(weights, 1.0)
-        optimizer.step()
-        schedule.step()
-        if step % 50 == 0 or step == recipe["steps"] - 1:
-            print(f"{label}: step {step} loss {loss.item():.4f}", flush=True)
-
-
 def train_vae(recipe):
     """Train on both styles and set the scaling factor that makes latents unit variance."""
     vae = AutoencoderKL(**VAE)
@@ -150,7 +128,7 @@ def train_vae(recipe):
         latents = vae.encode(batch).latent_dist
         return F.mse_loss(vae.decode(latents.sample()).sample, batch) + 1e-5 * latents.kl().mean()
 
-    optimise(vae.parameters(), recipe, "vae", loss_of_step)
+    minimise(vae.parameters(), recipe, "vae", loss_of_step)
     with torch.no_grad():
         deviation = vae.encode(images[::8]).latent_dist.mean.std().item()
     vae.register_to_config(scaling_factor=round(1 / deviation, 5))
@@ -167,10 +145,16 @@ def write_configs(out, vae):
 
 
 def train_denoiser(sd, style, weights, recipe, label):
-    """Epsilon prediction on one style; a tenth of the prompts is left empty."""
+    """Epsilon prediction on one style; a tenth of the prompts is left empty.
+
+    Each error is weighted by 1 + min(1/SNR, noise_weight): the prompt matters most
+    where noise hides the image, and there the plain error is smallest.
+    """
     images, labels = digits.load(style, "train")
     latents = sd.encode_images(images)
     prompts = ["", *(digits.prompt(label) for label in range(10))]
+    signal = sd.scheduler.alphas_cumprod
+    error_weights = 1 + ((1 - signal) / signal).clamp(max=recipe["noise_weight"])
 
     def loss_of_step():
         pick = torch.randint(len(latents), (recipe["batch"],))
@@ -179,9 +163,15 @@ def train_denoiser(sd, style, weights, recipe, label):
         steps = torch.randint(SCHEDULER["num_train_timesteps"], (recipe["batch"],))
         noisy = sd.scheduler.add_noise(latents[pick], noise, steps)
         context = sd.encode_prompts(prompts)[(labels[pick] + 1) * keep]
-        return F.mse_loss(sd.unet(noisy, steps, context).sample, noise)
+        errors = (sd.unet(noisy, steps, context).sample - noise).square().mean(dim=(1, 2, 3))
+        return (error_weights[steps] * errors).mean()
 
-    optimise(weights, recipe, label, loss_of_step)
+    minimise(weights, recipe, label, loss_of_step)
+
+
+def train_all_weights(sd, style, recipe):
+    weights = [*sd.unet.parameters(), *sd.text_encoder.parameters()]
+    train_denoiser(sd, style, weights, RECIPES[recipe], recipe)
 
 
 def train_base(out):
@@ -189,15 +179,24 @@ def train_base(out):
     write_configs(out, vae)
     sd = sd_checkpoint.build(out)
     sd.vae.load_state_dict(vae.half().float().state_dict())
-    weights = [*sd.unet.parameters(), *sd.text_encoder.parameters()]
-    train_denoiser(sd, "base", weights, RECIPES["base"], "base")
+    # CLIP's own initialisation (0.02) leaves the words of short prompts almost indistinguishable.
+    nn.init.normal_(sd.text_encoder.get_input_embeddings().weight)
+    train_all_weights(sd, "base", "shapes")
+    sd_checkpoint.save(sd, out / "base.safetensors")
+    continue_base(out)
+
+
+def continue_base(out):
+    """Second part of the base training, from the saved first part: learn to obey the prompt."""
+    torch.manual_seed(SEED)
+    sd = sd_checkpoint.load(out / "base.safetensors", out)
+    train_all_weights(sd, "base", "prompts")
     sd_checkpoint.save(sd, out / "base.safetensors")
 
 
 def train_tuned(out):
     sd = sd_checkpoint.load(out / "base.safetensors", out)
-    weights = [*sd.unet.parameters(), *sd.text_encoder.parameters()]
-    train_denoiser(sd, "tuned", weights, RECIPES["tuned"], "tuned")
+    train_all_weights(sd, "tuned", "tuned")
     sd_checkpoint.save(sd, out / "tuned.safetensors")
 
 
@@ -289,7 +288,9 @@ def train_lora(out):
 
 def main():
     stages = {"base": train_base, "tuned": train_tuned, "lora": train_lora}
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, default=Path("testdata/mini-sd"))
     parser.add_argument("--stages", nargs="+", default=list(stages), choices=list(stages))
     args = parser.parse_args()

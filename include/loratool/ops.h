@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: MIT */
+/* The operations: options in, a report as data out. Nothing here prints. Every operation
+ * writes its output whole or not at all. Reports are released by their own function,
+ * also after a failure (they then hold what was found so far). */
+#ifndef LORATOOL_OPS_H
+#define LORATOOL_OPS_H
+
+#include "loratool/adapter.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Called from one thread at a time, after each item. */
+typedef struct lt_progress {
+    void (*tick)(void *ctx, size_t done, size_t total, const char *name);
+    void *ctx;
+} lt_progress;
+
+/* What every operation reports. */
+typedef struct lt_cost {
+    uint64_t bytes;             /* of the output */
+    double seconds;             /* wall time */
+    uint64_t peak_memory_bytes; /* of the process so far */
+} lt_cost;
+
+/* A name and why; both owned by the report. */
+typedef struct lt_note {
+    char *name, *reason;
+    double energy; /* squared change that is left out; 0 where it has no meaning */
+} lt_note;
+
+typedef struct lt_notes {
+    lt_note *items;
+    size_t count, capacity;
+} lt_notes;
+
+/* ---- extract ------------------------------------------------------------------------ */
+
+typedef enum lt_factor_split {
+    LT_FACTORS_BALANCED, /* sqrt of the singular values on both factors */
+    LT_FACTORS_UP,       /* all on the up factor */
+} lt_factor_split;
+
+typedef struct lt_extract_options {
+    const char *base, *tuned;  /* files */
+    const char *output;        /* file, "-", or folder for a PEFT adapter */
+    uint64_t rank, conv_rank;  /* conv_rank 0: as rank; for kernels larger than 1 */
+    double alpha;              /* 0: each module's rank, so that the scale is 1 */
+    const char *dtype;         /* NULL: bf16 when tuned is mostly bf16, else f16 */
+    const char *dialect;       /* NULL or "auto": what the family's tools expect */
+    const char *const *include, *const *exclude; /* NULL-terminated extended regular
+                                  expressions on tensor and module names; NULL: none */
+    double min_diff;    /* a module whose largest |difference| is not above is unchanged */
+    double max_error;   /* 0: none; above it nothing is written, LT_ERR_FIDELITY */
+    lt_factor_split split;
+    bool all_modules;   /* also those that kohya-style loaders have no name for */
+    bool overwrite;
+    int threads;        /* 0: all cores */
+    lt_progress progress;
+} lt_extract_options;
+
+typedef struct lt_extracted {
+    const char *tensor; /* borrowed from the report's arena */
+    const char *name;   /* module name as written */
+    uint64_t rank;
+    double energy;   /* || delta ||^2 */
+    double residual; /* || delta - scale * up * down ||^2, factors as stored */
+} lt_extracted;
+
+typedef struct lt_extract_report {
+    lt_extracted *modules;
+    size_t modules_written, modules_unchanged;
+    lt_notes skipped;      /* changed, but not carried by the adapter */
+    size_t rest_unchanged; /* tensors that are no modules and did not change */
+    uint64_t rank_min, rank_max;
+    double error;          /* over the written modules: sqrt(sum residual / sum energy) */
+    const lt_extracted *worst;
+    double skipped_share;  /* of the total squared change */
+    const char *family, *dialect, *dtype;
+    lt_cost cost;
+    void *memory; /* internal */
+} lt_extract_report;
+
+lt_status lt_extract(const lt_extract_options *options, lt_extract_report *report,
+    lt_error *err) LT_MUST_USE;
+void lt_extract_report_release(lt_extract_report *report);
+
+/* ---- merge -------------------------------------------------------------------------- */
+
+typedef struct lt_merge_input {
+    const char *path;
+    double weight; /* multiplies the adapter's own scale; negative un-merges */
+} lt_merge_input;
+
+typedef struct lt_merge_options {
+    const char *base, *output; /* output NULL with dry_run */
+    const lt_merge_input *inputs;
+    size_t n_inputs;
+    const char *dtype; /* NULL or "keep": each tensor's own */
+    bool allow_unmatched, dry_run, overwrite;
+    int threads;
+    lt_progress progress;
+} lt_merge_options;
+
+/* One adapter module and where it goes. */
+typedef struct lt_applied {
+    const char *input, *module, *tensor; /* borrowed from the report */
+    uint64_t row0, rows, out, in, rank;
+    double alpha, factor; /* factor = weight * scale */
+} lt_applied;
+
+typedef struct lt_merge_report {
+    lt_applied *applied;
+    size_t modules_applied;
+    lt_notes unmatched; /* adapter modules and tensors that found no place */
+    size_t tensors_changed, tensors_cast, tensors_passed_through;
+    const char *base_family;
+    char cause[320]; /* the likely reason for what did not match, or "" */
+    lt_cost cost;
+    void *memory;
+} lt_merge_report;
+
+lt_status lt_merge(const lt_merge_options *options, lt_merge_report *report,
+    lt_error *err) LT_MUST_USE;
+void lt_merge_report_release(lt_merge_report *report);
+
+/* ---- resize ------------------------------------------------------------------------- */
+
+typedef struct lt_resize_options {
+    const char *input, *output;
+    uint64_t rank, conv_rank; /* conv_rank 0: as rank */
+    double alpha;             /* 0: keep each module's scale */
+    const char *dtype;        /* NULL or "keep": each module's own */
+    double max_error;         /* as in extract */
+    lt_factor_split split;
+    bool overwrite;
+    int threads;
+    lt_progress progress;
+} lt_resize_options;
+
+typedef struct lt_resized {
+    const char *name;
+    uint64_t rank_before, rank;
+    double energy;   /* || scale * up * down ||^2 before */
+    double retained; /* part of it that the new rank can hold, 0..1 */
+    double residual; /* || before - after ||^2, after as stored */
+} lt_resized;
+
+typedef struct lt_resize_report {
+    lt_resized *modules;
+    size_t modules_written, modules_unchanged; /* unchanged: rank was not above */
+    lt_notes skipped; /* carried over as they are: other kinds, other tensors */
+    uint64_t rank_min, rank_max;
+    double error, retained;
+    const lt_resized *worst;
+    lt_cost cost;
+    void *memory;
+} lt_resize_report;
+
+lt_status lt_resize(const lt_resize_options *options, lt_resize_report *report,
+    lt_error *err) LT_MUST_USE;
+void lt_resize_report_release(lt_resize_report *report);
+
+/* ---- info --------------------------------------------------------------------------- */
+
+typedef enum lt_role { LT_ROLE_UNKNOWN, LT_ROLE_BASE, LT_ROLE_ADAPTER } lt_role;
+
+typedef struct lt_info {
+    lt_role role;
+    const lt_store *store;     /* borrowed from whichever of the next two is set */
+    lt_model *model;           /* base and unknown */
+    lt_adapter *adapter;
+    lt_store *owned_store;     /* internal */
+    uint64_t params, bytes;    /* of all tensors */
+    size_t dtypes[LT_DTYPE_COUNT]; /* tensors of each */
+} lt_info;
+
+/* Reads the header (and an adapter's alphas) only. */
+lt_status lt_info_open(lt_info *info, const char *path, lt_error *err) LT_MUST_USE;
+void lt_info_release(lt_info *info);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

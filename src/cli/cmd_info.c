@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT */
+#include "cli/info_report.h"
+
+#include <string.h>
+
+struct options {
+    lt_common common;
+    bool tensors, metadata;
+};
+
+#define AT(field) offsetof(struct options, field)
+
+static const lt_opt options[] = {
+    { "tensors", 't', OPT_FLAG, AT(tensors), NULL,
+        "one tensor a line: name, dtype, shape, offset, bytes", { NULL } },
+    { "metadata", 'm', OPT_FLAG, AT(metadata), NULL, "one metadata entry a line",
+        { "show-metadata" } },
+    { NULL, 0, OPT_FLAG, 0, NULL, NULL, { NULL } },
+};
+
+static void print_tensors(const lt_store *store)
+{
+    for (size_t i = 0; i < lt_store_count(store); i++) {
+        const lt_tensor *t = lt_store_at(store, i);
+        lt_print_safe(stdout, t->name);
+        printf("\t%s\t[", lt_dtype_get(t->dtype)->name);
+        for (unsigned d = 0; d < t->n_dims; d++)
+            printf("%s%llu", d ? "," : "", (unsigned long long)t->shape[d]);
+        printf("]\t%llu\t%llu\n", (unsigned long long)t->offset,
+            (unsigned long long)t->size);
+    }
+}
+
+static void print_metadata(const lt_metadata *meta)
+{
+    for (size_t i = 0; i < meta->count; i++) {
+        lt_print_safe(stdout, meta->entries[i].key);
+        putchar('\t');
+        lt_print_safe(stdout, meta->entries[i].value);
+        putchar('\n');
+    }
+}
+
+static lt_status describe(const struct options *o, const char *path, lt_error *err)
+{
+    lt_info info;
+    const char *shown = strcmp(path, "-") ? path : "standard input";
+    lt_status st = lt_info_open(&info, path, err);
+    if (st) return st;
+    if (o->common.json) st = lt_print_json(stdout, lt_info_json(shown, &info), err);
+    else if (o->tensors) print_tensors(info.store);
+    else if (o->metadata) print_metadata(lt_store_metadata(info.store));
+    else lt_info_print(shown, &info, o->common.verbose);
+    lt_info_release(&info);
+    return st;
+}
+
+/* Every file is looked at, also after one that is bad; the first failure decides. */
+static lt_status run(void *filled, int n_args, char **args, lt_error *err)
+{
+    const struct options *o = filled;
+    lt_error first = LT_ERROR_INIT;
+    if (!n_args) return lt_error_set(err, LT_ERR_ARG, "no file is given");
+    for (int i = 0; i < n_args; i++) {
+        lt_error now = LT_ERROR_INIT;
+        lt_status st = describe(o, args[i], &now);
+        if (!st) continue;
+        if (!first.code) {
+            first = now;
+            continue;
+        }
+        fputs("loratool info: ", stderr);
+        lt_print_safe(stderr, now.where);
+        fputs(": ", stderr);
+        lt_print_safe(stderr, now.msg);
+        fputc('\n', stderr);
+    }
+    if (first.code) *err = first;
+    return first.code;
+}
+
+const lt_command lt_cmd_info = {
+    .name = "info",
+    .summary = "Say what files are and what they hold",
+    .synopsis = "FILE... [OPTION]...",
+    .options = options,
+    .options_size = sizeof(struct options),
+    .run = run,
+};

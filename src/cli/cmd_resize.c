@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: MIT */
+#include "cli/report.h"
+
+#include <math.h>
+#include <string.h>
+
+struct options {
+    lt_common common;
+    const char *input, *output, *dtype, *split;
+    uint64_t rank, conv_rank;
+    double alpha, max_error;
+    bool force;
+    int threads;
+};
+
+#define AT(field) offsetof(struct options, field)
+
+static const lt_opt options[] = {
+    { "output", 'o', OPT_STRING, AT(output), "OUT",
+        "adapter file, '-', or folder (DIR/) for PEFT", { "save-to", "out-path" } },
+    { "rank", 'r', OPT_RANK, AT(rank), "R", "the new rank", { "new-rank", "dim" } },
+    { "conv-rank", 0, OPT_RANK, AT(conv_rank), "R",
+        "rank of convolutions with a kernel [as --rank]", { "new-conv-rank", "conv-dim" } },
+    { "alpha", 0, OPT_NUMBER, AT(alpha), "A",
+        "alpha to store [each module's scale is kept]", { "network-alpha" } },
+    { "dtype", 0, OPT_STRING, AT(dtype), "TYPE", "keep, f32, f16 or bf16 [keep]",
+        { "save-precision" } },
+    { "max-error", 0, OPT_NUMBER, AT(max_error), "E",
+        "write nothing and exit 4 if the error is above", { NULL } },
+    { "split", 0, OPT_STRING, AT(split), "HOW",
+        "singular values: sqrt on both factors, or up [sqrt]", { NULL } },
+    { "input", 'i', OPT_STRING, AT(input), "FILE", "the adapter, instead of an operand",
+        { "model" } },
+    { "threads", 'j', OPT_COUNT, AT(threads), "N", "worker threads [all cores]", { NULL } },
+    { "force", 'f', OPT_FLAG, AT(force), NULL, "overwrite the output", { "overwrite" } },
+    { NULL, 0, OPT_FLAG, 0, NULL, NULL, { NULL } },
+};
+
+static double relative(const lt_resized *m)
+{
+    return m->energy > 0 ? sqrt(m->residual / m->energy) : 0;
+}
+
+static cJSON *to_json(const lt_resize_report *r, bool verbose)
+{
+    cJSON *o = cJSON_CreateObject();
+    cJSON_AddNumberToObject(o, "modules_written", (double)r->modules_written);
+    cJSON_AddNumberToObject(o, "modules_unchanged", (double)r->modules_unchanged);
+    lt_json_add_notes(o, "modules_skipped", &r->skipped);
+    cJSON *rank = cJSON_AddObjectToObject(o, "rank");
+    cJSON_AddNumberToObject(rank, "min", (double)r->rank_min);
+    cJSON_AddNumberToObject(rank, "max", (double)r->rank_max);
+    cJSON_AddNumberToObject(o, "error", r->error);
+    cJSON_AddNumberToObject(o, "retained", r->retained);
+    cJSON *worst = cJSON_AddObjectToObject(o, "worst");
+    cJSON_AddStringToObject(worst, "module", r->worst ? r->worst->name : "");
+    cJSON_AddNumberToObject(worst, "error", r->worst ? relative(r->worst) : 0);
+    lt_json_add_cost(o, &r->cost);
+    size_t n = verbose ? r->modules_written + r->modules_unchanged : 0;
+    cJSON *modules = verbose ? cJSON_AddArrayToObject(o, "modules") : NULL;
+    for (size_t i = 0; i < n; i++) {
+        const lt_resized *m = &r->modules[i];
+        cJSON *item = cJSON_CreateObject();
+        cJSON_AddStringToObject(item, "name", m->name);
+        cJSON_AddNumberToObject(item, "rank_before", (double)m->rank_before);
+        cJSON_AddNumberToObject(item, "rank", (double)m->rank);
+        cJSON_AddNumberToObject(item, "norm", sqrt(m->energy));
+        cJSON_AddNumberToObject(item, "retained", m->retained);
+        cJSON_AddNumberToObject(item, "error", relative(m));
+        cJSON_AddItemToArray(modules, item);
+    }
+    return o;
+}
+
+static void print_text(FILE *to, const struct options *o, const lt_resize_report *r)
+{
+    fprintf(to, "%s: %zu modules resized, %zu kept, rank %llu to %llu\n", o->output,
+        r->modules_written, r->modules_unchanged, (unsigned long long)r->rank_min,
+        (unsigned long long)r->rank_max);
+    fprintf(to, "retained   %.4f of the energy, error %.4g", r->retained, r->error);
+    if (r->worst) {
+        fprintf(to, "; worst %.4g in ", relative(r->worst));
+        lt_print_safe(to, r->worst->name);
+    }
+    fputc('\n', to);
+    lt_print_notes(to, "carried over", &r->skipped, o->common.verbose);
+    size_t n = o->common.verbose ? r->modules_written + r->modules_unchanged : 0;
+    for (size_t i = 0; i < n; i++) {
+        const lt_resized *m = &r->modules[i];
+        fprintf(to, "    rank %llu -> %llu retained %.4f error %.4g  ",
+            (unsigned long long)m->rank_before, (unsigned long long)m->rank, m->retained,
+            relative(m));
+        lt_print_safe(to, m->name);
+        fputc('\n', to);
+    }
+    fputs("wrote      ", to);
+    lt_print_cost(to, &r->cost);
+}
+
+static lt_status run(void *filled, int n_args, char **args, lt_error *err)
+{
+    struct options *o = filled;
+    if (n_args > 1 || (n_args && o->input))
+        return lt_error_set(err, LT_ERR_ARG, "one adapter at a time");
+    if (n_args) o->input = args[0];
+    if (!o->input || !o->output || !o->rank)
+        return lt_error_set(err, LT_ERR_ARG, "an adapter, --rank and -o are needed");
+    if (o->split && strcmp(o->split, "sqrt") && strcmp(o->split, "up"))
+        return lt_error_set(err, LT_ERR_ARG, "--split takes sqrt or up, not '%s'", o->split);
+    lt_resize_options x = { .input = o->input, .output = o->output, .rank = o->rank,
+        .conv_rank = o->conv_rank, .alpha = o->alpha, .dtype = o->dtype,
+        .max_error = o->max_error, .overwrite = o->force, .threads = o->threads,
+        .split = o->split && !strcmp(o->split, "up") ? LT_FACTORS_UP : LT_FACTORS_BALANCED,
+        .progress = lt_progress_meter(o->common.quiet) };
+    lt_resize_report r;
+    FILE *to = lt_report_stream(o->output);
+    lt_status st = lt_resize(&x, &r, err);
+    if (x.progress.tick) lt_progress_clear();
+    if (!st && o->common.json) st = lt_print_json(to, to_json(&r, o->common.verbose), err);
+    else if (!st && !o->common.quiet) print_text(to, o, &r);
+    lt_resize_report_release(&r);
+    return st;
+}
+
+const lt_command lt_cmd_resize = {
+    .name = "resize",
+    .summary = "Change the rank of an adapter",
+    .synopsis = "LORA -o OUT --rank R [OPTION]...",
+    .options = options,
+    .options_size = sizeof(struct options),
+    .run = run,
+};

@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: MIT */
+#include "cli/info_report.h"
+
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *role_text(lt_role role)
+{
+    return role == LT_ROLE_BASE ? "base" : role == LT_ROLE_ADAPTER ? "adapter" : "unknown";
+}
+
+static const lt_family *family_of(const lt_info *info)
+{
+    return info->adapter ? lt_adapter_family(info->adapter) : lt_model_family(info->model);
+}
+
+/* ---- histograms --------------------------------------------------------------------- */
+
+/* Distinct values with their counts, ascending. */
+struct histogram {
+    struct {
+        double value;
+        size_t count;
+    } bins[32];
+    size_t n, others;
+};
+
+static void tally(struct histogram *h, double value)
+{
+    size_t i = 0;
+    while (i < h->n && h->bins[i].value < value)
+        i++;
+    if (i < h->n && h->bins[i].value == value) {
+        h->bins[i].count++;
+        return;
+    }
+    if (h->n == sizeof h->bins / sizeof *h->bins) {
+        h->others++;
+        return;
+    }
+    memmove(&h->bins[i + 1], &h->bins[i], (h->n - i) * sizeof *h->bins);
+    h->bins[i].value = value;
+    h->bins[i].count = 1;
+    h->n++;
+}
+
+static void print_histogram(const char *label, const struct histogram *h)
+{
+    printf("  %-10s", label);
+    for (size_t i = 0; i < h->n; i++)
+        printf("%s%g (%zu)", i ? ", " : "", h->bins[i].value, h->bins[i].count);
+    if (h->others) printf(", others (%zu)", h->others);
+    printf("%s\n", h->n ? "" : "none");
+}
+
+enum quantity { RANK, ALPHA, SCALE };
+
+static struct histogram histogram_of(const lt_adapter *a, enum quantity what)
+{
+    struct histogram h = { .n = 0 };
+    for (size_t i = 0; i < lt_adapter_module_count(a); i++) {
+        const lt_module *m = lt_adapter_module(a, i);
+        if (what == RANK && m->rank) tally(&h, (double)m->rank);
+        if (what == ALPHA && m->has_alpha) tally(&h, m->alpha);
+        if (what == SCALE && m->rank) tally(&h, m->scale);
+    }
+    return h;
+}
+
+/* ---- what an adapter covers --------------------------------------------------------- */
+
+/* Modules whose names agree up to their first number: "down_blocks" 0 to 3. */
+struct group {
+    const char *component, *stem; /* stem is not terminated */
+    size_t stem_size, count;
+    long low, high; /* -1: the names hold no number */
+};
+
+struct coverage {
+    struct group *groups;
+    size_t n, capacity;
+};
+
+static const char *skip_prefix(const char *name)
+{
+    static const char *const prefixes[] = { "lora_unet_", "lora_te1_", "lora_te2_",
+        "lora_te3_", "lora_te_", "lycoris_", "lora_transformer_", "unet.", "text_encoder.",
+        "text_encoder_2.", "transformer.", "diffusion_model.", "base_model.model." };
+    for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++) {
+        size_t n = strlen(prefixes[i]);
+        if (!strncmp(name, prefixes[i], n)) return name + n;
+    }
+    return name;
+}
+
+/* Length of the name before its first path component that is a number. */
+static size_t stem_of(const char *name, long *number)
+{
+    *number = -1;
+    for (size_t i = 1; name[i]; i++) {
+        bool starts = name[i - 1] == '_' || name[i - 1] == '.';
+        if (!starts || !isdigit((unsigned char)name[i])) continue;
+        char *end;
+        long v = strtol(name + i, &end, 10);
+        if (*end && *end != '_' && *end != '.') continue;
+        *number = v;
+        return i - 1;
+    }
+    return strlen(name);
+}
+
+static void cover(struct coverage *c, const char *module)
+{
+    const char *component = lt_component_of_name(module), *name = skip_prefix(module);
+    long number;
+    size_t size = stem_of(name, &number);
+    for (size_t i = 0; i < c->n; i++) {
+        struct group *g = &c->groups[i];
+        if (strcmp(g->component, component) || g->stem_size != size
+            || memcmp(g->stem, name, size))
+            continue;
+        g->count++;
+        if (number < g->low) g->low = number;
+        if (number > g->high) g->high = number;
+        return;
+    }
+    if (c->n == c->capacity) return;
+    c->groups[c->n++] = (struct group) { component, name, size, 1, number, number };
+}
+
+static struct coverage coverage_of(const lt_adapter *a)
+{
+    size_t n = lt_adapter_module_count(a);
+    struct coverage c = { calloc(n, sizeof *c.groups), 0, 0 };
+    if (c.groups) c.capacity = n;
+    for (size_t i = 0; i < n; i++)
+        cover(&c, lt_adapter_module(a, i)->name);
+    return c;
+}
+
+static void print_coverage(const lt_adapter *a)
+{
+    struct coverage c = coverage_of(a);
+    const size_t most = 12;
+    for (size_t i = 0; i < c.n && i < most; i++) {
+        const struct group *g = &c.groups[i];
+        char stem[128];
+        snprintf(stem, sizeof stem, "%.*s", (int)g->stem_size, g->stem);
+        printf("  %-10s%s: ", i ? "" : "covers", g->component);
+        lt_print_safe(stdout, stem);
+        if (g->low >= 0 && g->low == g->high) printf(" %ld", g->low);
+        else if (g->low >= 0) printf(" %ld to %ld", g->low, g->high);
+        printf(" (%zu)\n", g->count);
+    }
+    if (c.n > most) printf("            and %zu more groups\n", c.n - most);
+    free(c.groups);
+}
+
+/* ---- text --------------------------------------------------------------------------- */
+
+static void print_header(const char *path, const lt_info *info)
+{
+    const lt_family *family = family_of(info);
+    bool known = strcmp(lt_family_id(family), "unknown") != 0;
+    lt_print_safe(stdout, path);
+    if (info->adapter)
+        printf(": %s adapter, %s keys, for %s\n", lt_adapter_kind(info->adapter),
+            lt_dialect_id(lt_adapter_dialect(info->adapter)),
+            known ? lt_family_title(family) : "an unknown family");
+    else
+        printf(": %s\n", known ? lt_family_title(family) : "tensors of an unknown family");
+}
+
+static void print_tensors_line(const lt_info *info)
+{
+    char size[32];
+    printf("  %-10s%zu, %llu parameters, %s:", "tensors", lt_store_count(info->store),
+        (unsigned long long)info->params, lt_size_text(info->bytes, size));
+    for (int d = 0; d < LT_DTYPE_COUNT; d++)
+        if (info->dtypes[d]) printf(" %s %zu", lt_dtype_get((lt_dtype)d)->name, info->dtypes[d]);
+    putchar('\n');
+}
+
+static void print_kinds(const lt_adapter *a)
+{
+    size_t conv = 0, n = lt_adapter_module_count(a);
+    for (size_t i = 0; i < n; i++) {
+        const lt_tensor *down = lt_adapter_module(a, i)->part[LT_PART_DOWN];
+        conv += down && down->n_dims > 2 && down->shape[1] < lt_tensor_columns(down);
+    }
+    printf("  %-10s%zu (%zu with convolution kernels)\n", "modules", n, conv);
+    for (size_t i = 0; i < n; i++) {
+        const lt_kind *k = lt_adapter_module(a, i)->kind;
+        bool seen = false;
+        size_t same = 0;
+        for (size_t j = 0; j < n; j++) {
+            bool equal = lt_adapter_module(a, j)->kind == k;
+            seen |= equal && j < i;
+            same += equal;
+        }
+        if (!seen) printf("  %-10s%s (%zu)\n", "kind", lt_kind_title(k), same);
+    }
+}
+
+static void print_adapter(const lt_adapter *a)
+{
+    struct histogram rank = histogram_of(a, RANK), alpha = histogram_of(a, ALPHA),
+                     scale = histogram_of(a, SCALE);
+    print_kinds(a);
+    print_histogram("rank", &rank);
+    print_histogram("alpha", &alpha);
+    print_histogram("scale", &scale);
+    print_coverage(a);
+    if (lt_adapter_rest_count(a))
+        printf("  %-10s%zu tensors that belong to no module\n", "others",
+            lt_adapter_rest_count(a));
+}
+
+static void print_parts(const lt_model *model)
+{
+    const lt_store *store = lt_model_store(model);
+    const lt_component *seen[16];
+    size_t n_seen = 0;
+    for (size_t i = 0; i < lt_store_count(store); i++) {
+        const lt_component *c = lt_model_component(model, lt_store_at(store, i));
+        bool known = !c || n_seen == 16;
+        for (size_t k = 0; k < n_seen; k++)
+            known |= seen[k] == c;
+        if (known) continue;
+        seen[n_seen++] = c;
+        uint64_t params = 0;
+        size_t tensors = 0;
+        for (size_t j = 0; j < lt_store_count(store); j++) {
+            const lt_tensor *t = lt_store_at(store, j);
+            if (lt_model_component(model, t) != c) continue;
+            params += t->count;
+            tensors++;
+        }
+        printf("  %-10s%s: %zu tensors, %llu parameters\n", n_seen == 1 ? "parts" : "",
+            lt_component_title(c), tensors, (unsigned long long)params);
+    }
+}
+
+static void print_model(const lt_model *model, bool verbose)
+{
+    print_parts(model);
+    printf("  %-10s%zu places for an adapter's modules\n", "sites",
+        lt_model_site_count(model));
+    if (!verbose) return;
+    printf("  %-10s", "evidence");
+    lt_print_safe(stdout, lt_model_evidence(model));
+    putchar('\n');
+}
+
+static void print_modules(const lt_adapter *a)
+{
+    for (size_t i = 0; i < lt_adapter_module_count(a); i++) {
+        const lt_module *m = lt_adapter_module(a, i);
+        printf("    %-8s rank %-4llu alpha %-8g scale %-8g %llu x %llu  ",
+            lt_kind_id(m->kind), (unsigned long long)m->rank,
+            m->has_alpha ? m->alpha : (double)m->rank, m->scale, (unsigned long long)m->out,
+            (unsigned long long)m->in);
+        lt_print_safe(stdout, m->name);
+        putchar('\n');
+    }
+}
+
+void lt_info_print(const char *path, const lt_info *info, bool verbose)
+{
+    char size[32];
+    const lt_metadata *meta = lt_store_metadata(info->store);
+    print_header(path, info);
+    printf("  %-10s%s, %s\n", "container", lt_store_container(info->store),
+        lt_size_text(lt_store_file_size(info->store), size));
+    print_tensors_line(info);
+    if (info->adapter) print_adapter(info->adapter);
+    else print_model(info->model, verbose);
+    if (meta->count) printf("  %-10s%zu entries (--metadata shows them)\n", "metadata", meta->count);
+    else printf("  %-10snone\n", "metadata");
+    if (info->adapter && verbose) print_modules(info->adapter);
+}
+
+/* ---- JSON --------------------------------------------------------------------------- */
+
+static void add_shape(cJSON *o, const lt_module *m)
+{
+    cJSON *shape = cJSON_AddArrayToObject(o, "shape");
+    cJSON_AddItemToArray(shape, cJSON_CreateNumber((double)m->out));
+    cJSON_AddItemToArray(shape, cJSON_CreateNumber((double)m->in));
+}
+
+static void add_modules(cJSON *o, const lt_adapter *a)
+{
+    cJSON *list = cJSON_AddArrayToObject(o, "modules");
+    for (size_t i = 0; a && i < lt_adapter_module_count(a); i++) {
+        const lt_module *m = lt_adapter_module(a, i);
+        cJSON *item = cJSON_CreateObject();
+        cJSON_AddStringToObject(item, "name", m->name);
+        cJSON_AddStringToObject(item, "kind", lt_kind_id(m->kind));
+        cJSON_AddStringToObject(item, "part", lt_component_of_name(m->name));
+        cJSON_AddNumberToObject(item, "rank", (double)m->rank);
+        if (m->has_alpha) cJSON_AddNumberToObject(item, "alpha", m->alpha);
+        else cJSON_AddNullToObject(item, "alpha");
+        cJSON_AddNumberToObject(item, "scale", m->scale);
+        add_shape(item, m);
+        cJSON_AddItemToArray(list, item);
+    }
+}
+
+cJSON *lt_info_json(const char *path, const lt_info *info)
+{
+    const lt_metadata *meta = lt_store_metadata(info->store);
+    const lt_adapter *a = info->adapter;
+    cJSON *o = cJSON_CreateObject();
+    cJSON_AddStringToObject(o, "path", path);
+    cJSON_AddStringToObject(o, "container", lt_store_container(info->store));
+    cJSON_AddStringToObject(o, "role", role_text(info->role));
+    cJSON_AddStringToObject(o, "family", lt_family_id(family_of(info)));
+    if (a) {
+        cJSON_AddStringToObject(o, "kind", lt_adapter_kind(a));
+        cJSON_AddStringToObject(o, "dialect", lt_dialect_id(lt_adapter_dialect(a)));
+    } else {
+        cJSON_AddNullToObject(o, "kind");
+        cJSON_AddNullToObject(o, "dialect");
+        cJSON_AddStringToObject(o, "evidence", lt_model_evidence(info->model));
+    }
+    cJSON_AddNumberToObject(o, "tensor_count", (double)lt_store_count(info->store));
+    cJSON_AddNumberToObject(o, "file_bytes", (double)lt_store_file_size(info->store));
+    cJSON_AddNumberToObject(o, "bytes", (double)info->bytes);
+    cJSON_AddNumberToObject(o, "params", (double)info->params);
+    cJSON *dtypes = cJSON_AddObjectToObject(o, "dtypes");
+    for (int d = 0; d < LT_DTYPE_COUNT; d++)
+        if (info->dtypes[d])
+            cJSON_AddNumberToObject(
+                dtypes, lt_dtype_get((lt_dtype)d)->name, (double)info->dtypes[d]);
+    add_modules(o, a);
+    cJSON *entries = cJSON_AddObjectToObject(o, "metadata");
+    for (size_t i = 0; i < meta->count; i++)
+        cJSON_AddStringToObject(entries, meta->entries[i].key, meta->entries[i].value);
+    return o;
+}

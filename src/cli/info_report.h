@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef LT_CLI_INFO_REPORT_H
+#define LT_CLI_INFO_REPORT_H
+
+#include "cli/report.h"
+
+void lt_info_print(const char *path, const lt_info *info, bool verbose);
+cJSON *lt_info_json(const char *path, const lt_info *info);
+
+#endif

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: MIT */
+#include "cli/commands.h"
+#include "cli/report.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* The product's exit codes; documented in loratool(1). */
+static int exit_code(lt_status st)
+{
+    switch (st) {
+    case LT_OK: return 0;
+    case LT_ERR_ARG: return 2;
+    case LT_ERR_MISMATCH: return 3;
+    case LT_ERR_FIDELITY: return 4;
+    case LT_ERR_FORMAT:
+    case LT_ERR_LIMIT: return 5;
+    default: return 1;
+    }
+}
+
+/* Removes half-written outputs, then lets the signal do what it does. */
+static void on_signal(int sig)
+{
+    lt_abandon_outputs();
+    signal(sig, SIG_DFL);
+    raise(sig);
+}
+
+static void catch_signals(void)
+{
+    static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGPIPE, SIGXFSZ };
+    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) {
+        struct sigaction sa = { .sa_handler = on_signal };
+        struct sigaction old;
+        sigemptyset(&sa.sa_mask);
+        /* A shell that ignores a signal for us (nohup) is obeyed. */
+        if (!sigaction(signals[i], NULL, &old) && old.sa_handler == SIG_IGN) continue;
+        sigaction(signals[i], &sa, NULL);
+    }
+}
+
+static void print_error(const char *command, const lt_error *err)
+{
+    fprintf(stderr, "loratool%s%s: ", command ? " " : "", command ? command : "");
+    if (err->where[0]) {
+        lt_print_safe(stderr, err->where);
+        fputs(": ", stderr);
+    }
+    lt_print_safe(stderr, err->msg);
+    if (err->offset != LT_NO_OFFSET)
+        fprintf(stderr, " (at byte %llu)", (unsigned long long)err->offset);
+    fputc('\n', stderr);
+}
+
+static int usage(FILE *to, int code)
+{
+    fprintf(to, "usage: loratool COMMAND [OPTION]...\n\n");
+    for (const lt_command *const *c = lt_commands; *c; c++)
+        fprintf(to, "  %-10s %s\n", (*c)->name, (*c)->summary);
+    fprintf(to, "\n'loratool help COMMAND' or 'loratool COMMAND --help' tells more.\n");
+    return code;
+}
+
+static lt_status run_command(
+    const lt_command *c, int argc, char **argv, void *options, lt_error *err)
+{
+    int first = 0;
+    if (c->defaults) memcpy(options, c->defaults, c->options_size);
+    lt_status st = lt_options_parse(c, argc, argv, options, &first, err);
+    if (st) return st;
+    if (((const lt_common *)options)->help) {
+        lt_options_help(c);
+        return LT_OK;
+    }
+    return c->run(options, argc - first, argv + first, err);
+}
+
+static int run(const lt_command *c, int argc, char **argv)
+{
+    lt_error err = LT_ERROR_INIT;
+    void *options = calloc(1, c->options_size);
+    lt_status st = options ? run_command(c, argc, argv, options, &err)
+                           : lt_error_set(&err, LT_ERR_NOMEM, "out of memory");
+    free(options);
+    errno = 0;
+    /* A full disk or a closed pipe shows only when the last bytes leave. */
+    if (!st && (fflush(stdout) || ferror(stdout)))
+        st = lt_error_sys(&err, errno, "cannot write to standard output: %s",
+            errno ? strerror(errno) : "write error");
+    if (st) {
+        lt_progress_clear();
+        print_error(c->name, &err);
+    }
+    if (st == LT_ERR_ARG)
+        fprintf(stderr, "'loratool help %s' shows how it is used\n", c->name);
+    return exit_code(st);
+}
+
+int main(int argc, char **argv)
+{
+    lt_init();
+    catch_signals();
+    if (argc < 2) return usage(stderr, 2);
+    if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V")) {
+        printf("loratool %s\n", lt_version());
+        return fflush(stdout) ? 1 : 0;
+    }
+    if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")) return usage(stdout, 0);
+    const lt_command *c = lt_command_find(argv[1]);
+    if (c) return run(c, argc - 1, argv + 1);
+    fprintf(stderr, "loratool: unknown command '%s'\n", argv[1]);
+    return usage(stderr, 2);
+}

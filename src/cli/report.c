@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: MIT */
+#include "cli/report.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+FILE *lt_report_stream(const char *output)
+{
+    return output && !strcmp(output, "-") ? stderr : stdout;
+}
+
+void lt_print_safe(FILE *to, const char *text)
+{
+    for (const unsigned char *p = (const unsigned char *)text; *p; p++)
+        fputc(*p < 0x20 || *p == 0x7f ? '?' : *p, to);
+}
+
+const char *lt_size_text(uint64_t bytes, char dst[32])
+{
+    static const char *const units[] = { "B", "KB", "MB", "GB", "TB" };
+    double v = (double)bytes;
+    int u = 0;
+    while (v >= 1000 && u < 4) {
+        v /= 1000;
+        u++;
+    }
+    snprintf(dst, 32, u == 0 || v >= 100 ? "%.0f %s" : "%.1f %s", v, units[u]);
+    return dst;
+}
+
+lt_status lt_print_json(FILE *to, cJSON *object, lt_error *err)
+{
+    char *text = object ? cJSON_PrintUnformatted(object) : NULL;
+    cJSON_Delete(object);
+    if (!text) return lt_error_set(err, LT_ERR_NOMEM, "out of memory for the report");
+    fprintf(to, "%s\n", text);
+    free(text);
+    return LT_OK;
+}
+
+void lt_json_add_notes(cJSON *object, const char *key, const lt_notes *notes)
+{
+    cJSON *list = cJSON_AddArrayToObject(object, key);
+    for (size_t i = 0; i < notes->count; i++) {
+        cJSON *item = cJSON_CreateObject();
+        cJSON_AddStringToObject(item, "name", notes->items[i].name);
+        cJSON_AddStringToObject(item, "reason", notes->items[i].reason);
+        cJSON_AddItemToArray(list, item);
+    }
+}
+
+void lt_json_add_cost(cJSON *object, const lt_cost *cost)
+{
+    cJSON_AddNumberToObject(object, "bytes", (double)cost->bytes);
+    cJSON_AddNumberToObject(object, "seconds", cost->seconds);
+    cJSON_AddNumberToObject(object, "peak_memory_bytes", (double)cost->peak_memory_bytes);
+}
+
+void lt_print_cost(FILE *to, const lt_cost *cost)
+{
+    char size[32], memory[32];
+    fprintf(to, "%s in %.2f s, peak memory %s\n", lt_size_text(cost->bytes, size),
+        cost->seconds, lt_size_text(cost->peak_memory_bytes, memory));
+}
+
+static void print_all(FILE *to, const lt_notes *notes)
+{
+    for (size_t i = 0; i < notes->count; i++) {
+        fputs("    ", to);
+        lt_print_safe(to, notes->items[i].name);
+        fputs(": ", to);
+        lt_print_safe(to, notes->items[i].reason);
+        fputc('\n', to);
+    }
+}
+
+void lt_print_notes(FILE *to, const char *title, const lt_notes *notes, bool all)
+{
+    if (!notes->count) return;
+    fprintf(to, "%s %zu\n", title, notes->count);
+    if (all) {
+        print_all(to, notes);
+        return;
+    }
+    /* One line a reason, in the order of first appearance. */
+    for (size_t i = 0; i < notes->count; i++) {
+        size_t n = 0;
+        bool seen = false;
+        for (size_t j = 0; j < notes->count; j++) {
+            if (strcmp(notes->items[i].reason, notes->items[j].reason)) continue;
+            seen |= j < i;
+            n++;
+        }
+        if (seen) continue;
+        fprintf(to, "    %6zu  ", n);
+        lt_print_safe(to, notes->items[i].reason);
+        fputc('\n', to);
+    }
+}
+
+static void draw(void *ctx, size_t done, size_t total, const char *name)
+{
+    (void)ctx;
+    static size_t last;
+    size_t percent = total ? done * 100 / total : 100;
+    if (percent == last && done > 1 && done < total) return;
+    last = percent;
+    fprintf(stderr, "\r\033[K%3zu%% %zu/%zu ", percent, done, total);
+    lt_print_safe(stderr, name);
+    fflush(stderr);
+}
+
+lt_progress lt_progress_meter(bool quiet)
+{
+    lt_progress p = { NULL, NULL };
+    if (!quiet && isatty(STDERR_FILENO)) p.tick = draw;
+    return p;
+}
+
+void lt_progress_clear(void)
+{
+    if (isatty(STDERR_FILENO)) fputs("\r\033[K", stderr);
+}

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+/* Printing of reports. Text is made safe for terminals: control characters that come out
+ * of a file are shown as '?'. */
+#ifndef LT_CLI_REPORT_H
+#define LT_CLI_REPORT_H
+
+#include "base/json.h"
+#include "cli/options.h"
+
+#include <stdio.h>
+
+/* Where the report goes: stderr when the data goes to stdout. */
+FILE *lt_report_stream(const char *output);
+
+void lt_print_safe(FILE *to, const char *text);
+/* "1.7 GB" */
+const char *lt_size_text(uint64_t bytes, char dst[32]);
+
+/* Prints object as one line and frees it. */
+lt_status lt_print_json(FILE *to, cJSON *object, lt_error *err);
+/* [{"name": ..., "reason": ...}] under key. */
+void lt_json_add_notes(cJSON *object, const char *key, const lt_notes *notes);
+void lt_json_add_cost(cJSON *object, const lt_cost *cost);
+/* "12.3 MB in 0.4 s, peak memory 40 MB" */
+void lt_print_cost(FILE *to, const lt_cost *cost);
+/* Counts by reason, or with all every name. */
+void lt_print_notes(FILE *to, const char *title, const lt_notes *notes, bool all);
+
+/* Draws on stderr when that is a terminal and quiet is false; otherwise does nothing. */
+lt_progress lt_progress_meter(bool quiet);
+void lt_progress_clear(void);
+
+#endif

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: MIT */
+#include "ops/common.h"
+
+#include "base/outfile.h"
+#include "base/pool.h"
+#include "loratool/loratool.h"
+#include "tensor/convert.h"
+#include "tensor/linalg.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+
+void lt_init(void)
+{
+    lt_linalg_init();
+}
+
+const char *lt_version(void)
+{
+    return LORATOOL_VERSION;
+}
+
+void lt_abandon_outputs(void)
+{
+    lt_outfile_abandon_all();
+}
+
+lt_status lt_notes_add(
+    lt_notes *notes, const char *name, double energy, lt_error *err, const char *fmt, ...)
+{
+    char reason[512];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(reason, sizeof reason, fmt, ap);
+    va_end(ap);
+    lt_status st = lt_grow((void **)&notes->items, &notes->capacity, notes->count + 1,
+        sizeof *notes->items, err);
+    if (st) return st;
+    lt_note note = { lt_strdup(name, err), lt_strdup(reason, err), energy };
+    if (!note.name || !note.reason) {
+        free(note.name);
+        free(note.reason);
+        return LT_ERR_NOMEM;
+    }
+    notes->items[notes->count++] = note;
+    return LT_OK;
+}
+
+void lt_notes_release(lt_notes *notes)
+{
+    for (size_t i = 0; i < notes->count; i++) {
+        free(notes->items[i].name);
+        free(notes->items[i].reason);
+    }
+    free(notes->items);
+    *notes = (lt_notes) { 0 };
+}
+
+double lt_now(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (double)ts.tv_sec + 1e-9 * (double)ts.tv_nsec;
+}
+
+void lt_cost_finish(lt_cost *cost, double started)
+{
+    struct rusage usage;
+    cost->seconds = lt_now() - started;
+    if (!getrusage(RUSAGE_SELF, &usage))
+        cost->peak_memory_bytes = (uint64_t)usage.ru_maxrss * 1024;
+}
+
+int lt_thread_count(int asked)
+{
+    return asked > 0 ? asked : lt_cpu_count();
+}
+
+static lt_status compile_list(
+    regex_t **out, size_t *count, const char *const *list, lt_error *err)
+{
+    size_t n = 0;
+    while (list && list[n])
+        n++;
+    if (!n) return LT_OK;
+    *out = calloc(n, sizeof **out);
+    if (!*out) return lt_error_set(err, LT_ERR_NOMEM, "out of memory");
+    for (size_t i = 0; i < n; i++) {
+        char why[200];
+        int rc = regcomp(&(*out)[i], list[i], REG_EXTENDED | REG_NOSUB);
+        if (rc) {
+            regerror(rc, &(*out)[i], why, sizeof why);
+            return lt_error_set(
+                err, LT_ERR_ARG, "bad regular expression '%s': %s", list[i], why);
+        }
+        *count = i + 1;
+    }
+    return LT_OK;
+}
+
+lt_status lt_filter_compile(lt_filter *filter, const char *const *include,
+    const char *const *exclude, lt_error *err)
+{
+    *filter = (lt_filter) { 0 };
+    lt_status st = compile_list(&filter->include, &filter->n_include, include, err);
+    return st ? st : compile_list(&filter->exclude, &filter->n_exclude, exclude, err);
+}
+
+static bool any_matches(const regex_t *list, size_t n, const char *a, const char *b)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!regexec(&list[i], a, 0, NULL, 0) || !regexec(&list[i], b, 0, NULL, 0))
+            return true;
+    return false;
+}
+
+bool lt_filter_passes(const lt_filter *f, const char *name, const char *other)
+{
+    if (f->n_include && !any_matches(f->include, f->n_include, name, other)) return false;
+    return !any_matches(f->exclude, f->n_exclude, name, other);
+}
+
+void lt_filter_release(lt_filter *f)
+{
+    for (size_t i = 0; i < f->n_include; i++)
+        regfree(&f->include[i]);
+    for (size_t i = 0; i < f->n_exclude; i++)
+        regfree(&f->exclude[i]);
+    free(f->include);
+    free(f->exclude);
+    *f = (lt_filter) { 0 };
+}
+
+void lt_round_to(float *p, size_t n, lt_dtype dtype, void *work)
+{
+    if (dtype == LT_F32) return;
+    lt_store_f32(work, p, dtype, n);
+    lt_load_f32(p, work, dtype, n);
+}
+
+lt_status lt_parse_dtype(const char *text, bool *has, lt_dtype *dtype, lt_error *err)
+{
+    *has = text && strcmp(text, "keep");
+    if (!*has || lt_dtype_by_option(text, dtype)) return LT_OK;
+    return lt_error_set(err, LT_ERR_ARG, "unknown dtype '%s' (f32, f16 or bf16)", text);
+}
+
+void lt_transpose(float *dst, const float *src, size_t rows, size_t columns)
+{
+    for (size_t i = 0; i < rows; i++)
+        for (size_t j = 0; j < columns; j++)
+            dst[j * rows + i] = src[i * columns + j];
+}

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT */
+/* Shared by the operations. */
+#ifndef LT_OPS_COMMON_H
+#define LT_OPS_COMMON_H
+
+#include "base/arena.h"
+#include "base/mem.h"
+#include "loratool/ops.h"
+
+#include <regex.h>
+
+lt_status lt_notes_add(lt_notes *notes, const char *name, double energy, lt_error *err,
+    const char *fmt, ...) LT_PRINTF(5, 6) LT_MUST_USE;
+void lt_notes_release(lt_notes *notes);
+
+double lt_now(void); /* seconds, monotonic */
+void lt_cost_finish(lt_cost *cost, double started);
+
+int lt_thread_count(int asked);
+
+/* Compiled --include / --exclude lists. */
+typedef struct lt_filter {
+    regex_t *include, *exclude;
+    size_t n_include, n_exclude;
+} lt_filter;
+lt_status lt_filter_compile(lt_filter *filter, const char *const *include,
+    const char *const *exclude, lt_error *err) LT_MUST_USE;
+/* A name passes when any include matches one of the two names (or there is none) and no
+ * exclude does. */
+bool lt_filter_passes(const lt_filter *filter, const char *name, const char *other);
+void lt_filter_release(lt_filter *filter);
+
+/* Casts p in place to what dtype would store. */
+void lt_round_to(float *p, size_t n, lt_dtype dtype, void *work);
+
+/* keep/NULL leaves *has false; otherwise the dtype of an option's text. */
+lt_status lt_parse_dtype(const char *text, bool *has, lt_dtype *dtype, lt_error *err)
+    LT_MUST_USE;
+
+/* A dst (columns x rows) from src (rows x columns). */
+void lt_transpose(float *dst, const float *src, size_t rows, size_t columns);
+
+#endif

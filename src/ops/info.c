@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: MIT */
+#include "ops/common.h"
+
+#include <string.h>
+#include <sys/stat.h>
+
+static bool is_folder(const char *path)
+{
+    struct stat sb;
+    return strcmp(path, "-") && !stat(path, &sb) && S_ISDIR(sb.st_mode);
+}
+
+static lt_status open_store(lt_info *info, const char *path, lt_error *err)
+{
+    lt_status st = lt_store_open(&info->owned_store, path, err);
+    if (st) return st;
+    info->store = info->owned_store;
+    if (lt_store_holds_adapter(info->store)) return LT_OK;
+    st = lt_model_new(&info->model, info->store, err);
+    if (st) return st;
+    bool known = strcmp(lt_family_id(lt_model_family(info->model)), "unknown") != 0;
+    info->role = known ? LT_ROLE_BASE : LT_ROLE_UNKNOWN;
+    return LT_OK;
+}
+
+static void count(lt_info *info)
+{
+    for (size_t i = 0; i < lt_store_count(info->store); i++) {
+        const lt_tensor *t = lt_store_at(info->store, i);
+        info->params += t->count;
+        info->bytes += t->size;
+        info->dtypes[t->dtype]++;
+    }
+}
+
+lt_status lt_info_open(lt_info *info, const char *path, lt_error *err)
+{
+    *info = (lt_info) { 0 };
+    lt_status st = LT_OK;
+    if (is_folder(path)) {
+        st = lt_adapter_open(&info->adapter, path, err);
+    } else {
+        st = open_store(info, path, err);
+        if (!st && !info->model) {
+            /* Standard input can be read once: the adapter takes the store over. */
+            if (!strcmp(path, "-")) {
+                st = lt_adapter_new(&info->adapter, &info->owned_store, err);
+            } else {
+                lt_store_close(info->owned_store);
+                info->owned_store = NULL;
+                st = lt_adapter_open(&info->adapter, path, err);
+            }
+        }
+    }
+    if (!st && info->adapter) {
+        info->store = lt_adapter_store(info->adapter);
+        info->role = LT_ROLE_ADAPTER;
+    }
+    if (!st) count(info);
+    if (st) lt_info_release(info);
+    return st;
+}
+
+void lt_info_release(lt_info *info)
+{
+    lt_model_free(info->model);
+    lt_adapter_free(info->adapter);
+    lt_store_close(info->owned_store);
+    *info = (lt_info) { 0 };
+}

@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: MIT */
+/* W' = W + sum_i weight_i * scale_i * up_i * down_i, the sum in double, one rounding to the
+ * tensor's own type. Touched tensors are worked on in row tiles; the rest is copied. */
+#include "ops/merge.h"
+
+#include "base/pool.h"
+#include "tensor/convert.h"
+#include "tensor/linalg.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TILE_ELEMENTS ((uint64_t)1 << 18)
+
+struct merging {
+    lt_merge_run *run;
+    lt_writer *writer;
+    lt_scratch *scratch;
+    size_t done;
+};
+
+/* Factors of one contribution, its factor multiplied into up. */
+struct factors {
+    const lt_contribution *part;
+    double *up, *down;
+};
+
+enum slot { S_RAW, S_TILE };
+
+static bool touched(const lt_merge_run *run, size_t t)
+{
+    return run->first_part[t] < run->first_part[t + 1];
+}
+
+static lt_dtype target_dtype(const lt_merge_run *run, const lt_tensor *t)
+{
+    return run->cast && lt_dtype_get(t->dtype)->computes ? run->dtype : t->dtype;
+}
+
+static void release_factors(struct factors *f, size_t n)
+{
+    for (size_t i = 0; f && i < n; i++) {
+        lt_free(f[i].up);
+        lt_free(f[i].down);
+    }
+    free(f);
+}
+
+static lt_status load_factors(const lt_merge_run *run, size_t t, struct factors **out,
+    size_t *count, lt_error *err)
+{
+    size_t first = run->first_part[t], n = run->first_part[t + 1] - first;
+    *count = n;
+    *out = calloc(n + 1, sizeof **out);
+    if (!*out) return lt_error_set(err, LT_ERR_NOMEM, "out of memory");
+    for (size_t i = 0; i < n; i++) {
+        struct factors *f = &(*out)[i];
+        const lt_module *m = run->parts[first + i].module;
+        f->part = &run->parts[first + i];
+        f->up = lt_alloc_work(m->out * m->rank, sizeof *f->up, err);
+        f->down = lt_alloc_work(m->rank * m->in, sizeof *f->down, err);
+        if (!f->up || !f->down) return LT_ERR_NOMEM;
+        lt_status st
+            = lt_module_load(run->adapters[f->part->input], m, f->up, f->down, err);
+        if (st) return st;
+        for (uint64_t k = 0; k < m->out * m->rank; k++)
+            f->up[k] *= f->part->factor;
+    }
+    return LT_OK;
+}
+
+/* tile (rows x columns, file rows from row) += the part of f that lies in it. */
+static void add_contribution(
+    const struct factors *f, uint64_t row, uint64_t rows, uint64_t columns, double *tile)
+{
+    const lt_site *s = f->part->site;
+    size_t r = (size_t)f->part->module->rank;
+    if (s->transposed) {
+        /* file rows are the inputs: tile = down[:, row..]^T up^T */
+        lt_gemm_f64((size_t)rows, (size_t)columns, r, 1,
+            (lt_matd) { f->down + row, (size_t)s->in, true }, (lt_matd) { f->up, r, true }, 1,
+            tile);
+        return;
+    }
+    uint64_t from = row > s->row0 ? row : s->row0;
+    uint64_t to = row + rows < s->row0 + s->rows ? row + rows : s->row0 + s->rows;
+    if (from >= to) return;
+    lt_gemm_f64((size_t)(to - from), (size_t)columns, r, 1,
+        (lt_matd) { f->up + (from - s->row0) * r, r, false },
+        (lt_matd) { f->down, (size_t)s->in, false }, 1, tile + (from - row) * columns);
+}
+
+/* Index of the first value that dtype cannot hold, or n. */
+static size_t find_overflow(const double *p, size_t n, lt_dtype dtype)
+{
+    double limit = lt_dtype_get(dtype)->max_finite;
+    for (size_t i = 0; i < n; i++)
+        if (!(fabs(p[i]) <= limit)) return i;
+    return n;
+}
+
+static lt_status write_tile(const struct merging *g, size_t t, uint64_t first,
+    const double *tile, size_t n, void *raw, lt_error *err)
+{
+    const lt_tensor *from = lt_store_at(g->run->base, t);
+    lt_dtype dtype = target_dtype(g->run, from);
+    size_t bad = find_overflow(tile, n, dtype);
+    if (bad < n) {
+        lt_error_set(err, LT_ERR_NUMERIC, "element %llu would be %g, which %s cannot hold",
+            (unsigned long long)(first + bad), tile[bad], lt_dtype_get(dtype)->name);
+        return lt_store_blame(g->run->base, from, err);
+    }
+    size_t size = lt_dtype_get(dtype)->bits / 8;
+    lt_store_f64(raw, tile, dtype, n);
+    return lt_writer_put(g->writer, t, first * size, raw, n * size, err);
+}
+
+static lt_status compute_tensor(const struct merging *g, size_t t,
+    const struct factors *f, size_t n_factors, lt_scratch *scratch, lt_error *err)
+{
+    const lt_tensor *from = lt_store_at(g->run->base, t);
+    uint64_t rows = lt_tensor_rows(from), columns = lt_tensor_columns(from);
+    uint64_t step = columns ? TILE_ELEMENTS / columns + 1 : 1;
+    if (step > rows) step = rows;
+    size_t size = lt_dtype_get(from->dtype)->bits / 8;
+    double *tile = lt_scratch_get(scratch, S_TILE, step * columns, sizeof *tile, err);
+    void *raw = lt_scratch_get(scratch, S_RAW, step * columns, 8, err);
+    if (!tile || !raw) return LT_ERR_NOMEM;
+    for (uint64_t row = 0; row < rows && columns; row += step) {
+        uint64_t now = rows - row < step ? rows - row : step;
+        uint64_t first = row * columns;
+        size_t n = (size_t)(now * columns);
+        lt_status st = lt_store_read(g->run->base, from, first * size, raw, n * size, err);
+        if (st) return st;
+        lt_load_f64(tile, raw, from->dtype, n);
+        for (size_t i = 0; i < n_factors; i++)
+            add_contribution(&f[i], row, now, columns, tile);
+        st = write_tile(g, t, first, tile, n, raw, err);
+        if (st) return st;
+    }
+    return LT_OK;
+}
+
+static lt_status merge_tensor(void *ctx, size_t t, int worker, lt_error *err)
+{
+    struct merging *g = ctx;
+    const lt_tensor *from = lt_store_at(g->run->base, t);
+    if (!touched(g->run, t) && target_dtype(g->run, from) == from->dtype)
+        return lt_writer_copy(g->writer, t, g->run->base, from, err);
+    struct factors *f = NULL;
+    size_t n = 0;
+    lt_status st = load_factors(g->run, t, &f, &n, err);
+    if (!st) st = compute_tensor(g, t, f, n, &g->scratch[worker], err);
+    release_factors(f, n);
+    return st;
+}
+
+static void merge_done(void *ctx, size_t t)
+{
+    struct merging *g = ctx;
+    const lt_progress *p = &g->run->options->progress;
+    g->done++;
+    if (p->tick)
+        p->tick(p->ctx, g->done, lt_store_count(g->run->base),
+            lt_store_at(g->run->base, t)->name);
+}
+
+static lt_status declare(lt_merge_run *run, lt_writer *w, lt_error *err)
+{
+    lt_metadata *meta = lt_writer_metadata(w);
+    lt_status st = lt_metadata_copy(meta, lt_store_metadata(run->base), err);
+    for (size_t i = 0; i < lt_store_count(run->base) && !st; i++) {
+        const lt_tensor *t = lt_store_at(run->base, i);
+        st = lt_writer_add(
+            w, t->name, target_dtype(run, t), t->n_dims, t->shape, NULL, err);
+    }
+    return st ? st : lt_writer_begin(w, LT_ORDER_GIVEN, err);
+}
+
+/* A hash of the data that the base carries would be stale. */
+static lt_status refresh_hash(lt_writer *w, lt_error *err)
+{
+    static const char *const keys[] = { "modelspec.hash_sha256", "sshs_model_hash" };
+    char hex[LT_HASH_SIZE], text[LT_HASH_SIZE + 2] = "0x";
+    lt_metadata *meta = lt_writer_metadata(w);
+    bool hashed = false;
+    for (int i = 0; i < 2; i++) {
+        const char *old = lt_metadata_get(meta, keys[i]);
+        bool prefixed = old && strlen(old) == 66;
+        if (!prefixed && !(old && strlen(old) == 64)) continue;
+        lt_status st = hashed ? LT_OK : lt_writer_hash(w, hex, err);
+        hashed = true;
+        memcpy(text + 2, hex, sizeof hex);
+        if (!st) st = lt_metadata_set(meta, keys[i], prefixed ? text : hex, err);
+        if (st) return st;
+    }
+    return LT_OK;
+}
+
+static void count_tensors(lt_merge_run *run)
+{
+    lt_merge_report *r = run->report;
+    for (size_t t = 0; t < lt_store_count(run->base); t++) {
+        const lt_tensor *from = lt_store_at(run->base, t);
+        if (touched(run, t)) r->tensors_changed++;
+        else if (target_dtype(run, from) != from->dtype) r->tensors_cast++;
+        else r->tensors_passed_through++;
+    }
+}
+
+static lt_status write_model(lt_merge_run *run, lt_error *err)
+{
+    struct merging g = { .run = run };
+    run->threads = lt_thread_count(run->options->threads);
+    g.scratch = lt_alloc((uint64_t)run->threads, sizeof *g.scratch, err);
+    if (!g.scratch) return LT_ERR_NOMEM;
+    lt_status st
+        = lt_writer_new(&g.writer, run->options->output, run->options->overwrite, err);
+    if (!st) st = declare(run, g.writer, err);
+    if (!st)
+        st = lt_pool_run(run->threads, lt_store_count(run->base), merge_tensor, merge_done,
+            &g, err);
+    if (!st) st = refresh_hash(g.writer, err);
+    if (!st) run->report->cost.bytes = lt_writer_size(g.writer);
+    if (!st) st = lt_writer_commit(g.writer, err);
+    lt_writer_close(g.writer);
+    for (int i = 0; i < run->threads; i++)
+        lt_scratch_release(&g.scratch[i]);
+    lt_free(g.scratch);
+    return st;
+}
+
+lt_status lt_merge(const lt_merge_options *options, lt_merge_report *report, lt_error *err)
+{
+    double started = lt_now();
+    *report = (lt_merge_report) { 0 };
+    lt_merge_run run = { .options = options, .report = report };
+    lt_status st = lt_merge_plan(&run, err);
+    if (!st) count_tensors(&run);
+    if (!st && !options->dry_run) st = write_model(&run, err);
+    for (size_t i = 0; run.adapters && i < options->n_inputs; i++)
+        lt_adapter_free(run.adapters[i]);
+    free(run.adapters);
+    free(run.parts);
+    lt_free(run.first_part);
+    lt_model_free(run.model);
+    lt_store_close(run.base);
+    report->memory = run.arena.head;
+    lt_cost_finish(&report->cost, started);
+    return st;
+}
+
+void lt_merge_report_release(lt_merge_report *r)
+{
+    lt_arena arena = { r->memory };
+    lt_arena_release(&arena);
+    lt_notes_release(&r->unmatched);
+    free(r->applied);
+    *r = (lt_merge_report) { 0 };
+}

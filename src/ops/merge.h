@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+/* merge in two steps: resolve every adapter module to a site (no weights are read), then
+ * one work item a base tensor. */
+#ifndef LT_OPS_MERGE_H
+#define LT_OPS_MERGE_H
+
+#include "ops/common.h"
+
+/* factor * up * down goes to the site's rows. */
+typedef struct lt_contribution {
+    size_t input; /* adapter */
+    const lt_module *module;
+    const lt_site *site;
+    double factor;
+} lt_contribution;
+
+typedef struct lt_merge_run {
+    const lt_merge_options *options;
+    lt_merge_report *report;
+    lt_store *base;
+    lt_model *model;
+    lt_adapter **adapters;
+    lt_contribution *parts; /* sorted by tensor, then by input */
+    size_t n_parts, parts_capacity;
+    size_t *first_part; /* of each base tensor, count + 1 entries */
+    lt_arena arena;
+    bool cast;
+    lt_dtype dtype;
+    int threads;
+} lt_merge_run;
+
+/* Opens everything and fills parts, first_part and the report's lists. Unmatched modules
+ * are LT_ERR_MISMATCH unless the options allow them. */
+lt_status lt_merge_plan(lt_merge_run *run, lt_error *err) LT_MUST_USE;
+
+#endif

@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: MIT */
+#include "ops/merge.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static lt_status note(lt_merge_run *run, const char *name, lt_error *err, const char *reason)
+{
+    return lt_notes_add(&run->report->unmatched, name, 0, err, "%s", reason);
+}
+
+static lt_status note_shape(
+    lt_merge_run *run, const lt_module *m, const lt_site *s, lt_error *err)
+{
+    char shape[160];
+    lt_tensor_shape_text(s->tensor, shape, sizeof shape);
+    return lt_notes_add(&run->report->unmatched, m->name, 0, err,
+        "its product is %llu x %llu, but '%s' is %s%s", (unsigned long long)m->out,
+        (unsigned long long)m->in, s->tensor->name, shape,
+        s->transposed                                  ? " (stored transposed)"
+            : s->rows != lt_tensor_rows(s->tensor) ? " (a third of its rows)"
+                                                       : "");
+}
+
+static lt_status add_part(lt_merge_run *run, size_t input, const lt_module *m,
+    const lt_site *s, lt_error *err)
+{
+    lt_status st = lt_grow((void **)&run->parts, &run->parts_capacity, run->n_parts + 1,
+        sizeof *run->parts, err);
+    if (st) return st;
+    run->parts[run->n_parts++] = (lt_contribution) { input, m, s,
+        m->scale * run->options->inputs[input].weight };
+    return LT_OK;
+}
+
+static lt_status place_module(lt_merge_run *run, const lt_alias_map *aliases, size_t input,
+    const lt_module *m, lt_error *err)
+{
+    bool ambiguous = false;
+    if (!lt_kind_has_factors(m->kind)) {
+        lt_error_set(err, LT_ERR_UNSUPPORTED, "%s modules cannot be merged by this version",
+            lt_kind_title(m->kind));
+        return lt_error_where(
+            err, "%s: module '%s'", lt_adapter_path(run->adapters[input]), m->name);
+    }
+    const lt_site *s = lt_alias_find(aliases, m->name, &ambiguous);
+    if (ambiguous)
+        return note(run, m->name, err, "the name fits two tensors of the base");
+    if (!s) return note(run, m->name, err, "no tensor of the base has this module name");
+    if (s->out != m->out || s->in != m->in) return note_shape(run, m, s, err);
+    return add_part(run, input, m, s, err);
+}
+
+static lt_status place_adapter(
+    lt_merge_run *run, const lt_alias_map *aliases, size_t input, lt_error *err)
+{
+    const lt_adapter *a = run->adapters[input];
+    lt_status st = LT_OK;
+    for (size_t i = 0; i < lt_adapter_module_count(a) && !st; i++)
+        st = place_module(run, aliases, input, lt_adapter_module(a, i), err);
+    for (size_t i = 0; i < lt_adapter_rest_count(a) && !st; i++)
+        st = note(run, lt_adapter_rest(a, i)->name, err,
+            "the tensor belongs to no module of a known kind");
+    return st;
+}
+
+static int by_place(const void *a, const void *b)
+{
+    const lt_contribution *x = a, *y = b;
+    if (x->site != y->site) return x->site < y->site ? -1 : 1;
+    if (x->input != y->input) return x->input < y->input ? -1 : 1;
+    return strcmp(x->module->name, y->module->name);
+}
+
+static lt_status index_parts(lt_merge_run *run, lt_error *err)
+{
+    size_t n = lt_store_count(run->base), at = 0;
+    /* Sites are in tensor order, so this groups the parts of a tensor too. */
+    if (run->n_parts) qsort(run->parts, run->n_parts, sizeof *run->parts, by_place);
+    for (size_t i = 1; i < run->n_parts; i++) {
+        const lt_contribution *x = &run->parts[i - 1], *y = &run->parts[i];
+        if (x->site != y->site || x->input != y->input) continue;
+        lt_error_set(err, LT_ERR_MISMATCH, "modules '%s' and '%s' both stand for '%s'",
+            x->module->name, y->module->name, x->site->tensor->name);
+        return lt_error_where(err, "%s", lt_adapter_path(run->adapters[x->input]));
+    }
+    run->first_part = lt_alloc((uint64_t)n + 1, sizeof *run->first_part, err);
+    if (!run->first_part) return LT_ERR_NOMEM;
+    for (size_t t = 0; t < n; t++) {
+        run->first_part[t] = at;
+        while (at < run->n_parts
+            && lt_store_index(run->base, run->parts[at].site->tensor) == t)
+            at++;
+    }
+    run->first_part[n] = at;
+    return LT_OK;
+}
+
+static lt_status fill_applied(lt_merge_run *run, lt_error *err)
+{
+    lt_merge_report *r = run->report;
+    r->applied = calloc(run->n_parts + 1, sizeof *r->applied);
+    if (!r->applied) return lt_error_set(err, LT_ERR_NOMEM, "out of memory");
+    for (size_t i = 0; i < run->n_parts; i++) {
+        const lt_contribution *p = &run->parts[i];
+        const lt_module *m = p->module;
+        const char *path = lt_adapter_path(run->adapters[p->input]);
+        lt_applied a = { .row0 = p->site->row0, .rows = p->site->rows, .out = m->out,
+            .in = m->in, .rank = m->rank, .factor = p->factor,
+            .alpha = m->has_alpha ? m->alpha : (double)m->rank,
+            .input = lt_arena_strdup(&run->arena, path, err),
+            .module = lt_arena_strdup(&run->arena, m->name, err),
+            .tensor = lt_arena_strdup(&run->arena, p->site->tensor->name, err) };
+        if (!a.input || !a.module || !a.tensor) return LT_ERR_NOMEM;
+        r->applied[r->modules_applied++] = a;
+    }
+    return LT_OK;
+}
+
+/* What most likely went wrong, for the message. */
+static void find_cause(lt_merge_run *run)
+{
+    const lt_family *base = lt_model_family(run->model);
+    const lt_family *unknown = NULL;
+    lt_merge_report *r = run->report;
+    for (size_t i = 0; i < run->options->n_inputs; i++) {
+        const lt_family *f = lt_adapter_family(run->adapters[i]);
+        if (f == base) continue;
+        if (!strcmp(lt_family_id(f), "unknown")) {
+            unknown = f;
+            continue;
+        }
+        snprintf(r->cause, sizeof r->cause, "the adapter is for %s, the base is %s",
+            lt_family_title(f), lt_family_title(base));
+        return;
+    }
+    if (unknown)
+        snprintf(r->cause, sizeof r->cause,
+            "the adapter's family is not recognised, the base is %s", lt_family_title(base));
+    else
+        snprintf(r->cause, sizeof r->cause,
+            "both are %s: the adapter may target parts that this file lacks",
+            lt_family_title(base));
+}
+
+static lt_status judge(lt_merge_run *run, lt_error *err)
+{
+    const lt_notes *u = &run->report->unmatched;
+    if (u->count) find_cause(run);
+    if (!run->n_parts)
+        return lt_error_set(err, LT_ERR_MISMATCH,
+            "no module of the adapter fits the base: %s", run->report->cause);
+    if (!u->count || run->options->allow_unmatched) return LT_OK;
+    return lt_error_set(err, LT_ERR_MISMATCH,
+        "%zu of the adapter's modules or tensors do not fit the base, first '%s' (%s); %s",
+        u->count, u->items[0].name, u->items[0].reason, run->report->cause);
+}
+
+/* fp8 weights with a scale beside them mean weight * scale; adding to the stored numbers
+ * would be wrong. */
+static lt_status refuse_scaled(lt_merge_run *run, lt_error *err)
+{
+    static const char *const beside[] = { ".scale_weight", ".weight_scale" };
+    for (size_t i = 0; i < run->n_parts; i++) {
+        const lt_tensor *t = run->parts[i].site->tensor;
+        size_t n = strlen(t->name);
+        bool fp8 = t->dtype == LT_F8_E4M3 || t->dtype == LT_F8_E5M2;
+        for (int k = 0; k < 2 && fp8 && n > 7; k++) {
+            char *name = lt_arena_printf(&run->arena, err, "%.*s%s", (int)n - 7, t->name, beside[k]);
+            if (!name) return LT_ERR_NOMEM;
+            if (!lt_store_find(run->base, name)) continue;
+            lt_error_set(err, LT_ERR_UNSUPPORTED, "is scaled fp8 (see '%s')", name);
+            return lt_store_blame(run->base, t, err);
+        }
+    }
+    return LT_OK;
+}
+
+static lt_status open_all(lt_merge_run *run, lt_error *err)
+{
+    const lt_merge_options *o = run->options;
+    lt_status st = lt_parse_dtype(o->dtype, &run->cast, &run->dtype, err);
+    if (!st) st = lt_store_open(&run->base, o->base, err);
+    if (!st && lt_store_holds_adapter(run->base)) {
+        lt_error_set(err, LT_ERR_MISMATCH, "is an adapter, not a base model");
+        st = lt_error_where(err, "%s", o->base);
+    }
+    if (!st) st = lt_model_new(&run->model, run->base, err);
+    run->adapters = calloc(o->n_inputs + 1, sizeof(lt_adapter *));
+    if (!run->adapters && !st) st = lt_error_set(err, LT_ERR_NOMEM, "out of memory");
+    for (size_t i = 0; i < o->n_inputs && !st; i++) {
+        if (!isfinite(o->inputs[i].weight))
+            return lt_error_set(err, LT_ERR_ARG, "a weight is not a finite number");
+        st = lt_adapter_open(&run->adapters[i], o->inputs[i].path, err);
+    }
+    return st;
+}
+
+lt_status lt_merge_plan(lt_merge_run *run, lt_error *err)
+{
+    lt_alias_map *aliases = NULL;
+    lt_status st = open_all(run, err);
+    if (!st) run->report->base_family = lt_family_id(lt_model_family(run->model));
+    if (!st) st = lt_alias_map_new(&aliases, run->model, err);
+    for (size_t i = 0; i < run->options->n_inputs && !st; i++)
+        st = place_adapter(run, aliases, i, err);
+    lt_alias_map_free(aliases);
+    if (!st) st = index_parts(run, err);
+    if (!st) st = fill_applied(run, err);
+    if (!st) st = judge(run, err);
+    return st ? st : refuse_scaled(run, err);
+}

@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: MIT */
+#include "ops/common.h"
+
+#include "base/limits.h"
+#include "base/pool.h"
+#include "tensor/convert.h"
+#include "tensor/lowrank.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Slots 0..7 belong to the low-rank engine. */
+enum slot { S_UP = 8, S_DOWN, S_UP_COPY, S_DOWN_COPY, S_UP_F, S_DOWN_F, S_SIGMA, S_CAST };
+
+struct item {
+    const lt_module *module;
+    uint64_t rank;
+    lt_dtype dtype;
+    double alpha, scale; /* as consumers will compute it: alpha / rank */
+    size_t out_index;
+    bool copied; /* nothing changes: its tensors are carried over */
+};
+
+struct resizing {
+    const lt_resize_options *options;
+    lt_resize_report *report;
+    lt_adapter *adapter;
+    lt_adapter_out *out;
+    struct item *items; /* one a module with factors */
+    size_t n_items, done;
+    bool cast;
+    lt_dtype dtype;
+    int threads;
+    lt_scratch *scratch;
+    lt_arena arena;
+};
+
+static uint64_t min_u64(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+static bool has_kernel(const lt_module *m)
+{
+    const lt_tensor *down = m->part[LT_PART_DOWN];
+    return m->part[LT_PART_MID] || (down->n_dims > 2 && down->shape[1] < m->in);
+}
+
+static void plan_item(struct resizing *z, struct item *item, const lt_module *m)
+{
+    const lt_resize_options *o = z->options;
+    bool keeps_alpha = m->part[LT_PART_ALPHA] || lt_adapter_out_is_folder(z->out);
+    uint64_t rank = has_kernel(m) && o->conv_rank ? o->conv_rank : o->rank;
+    item->module = m;
+    item->rank = min_u64(min_u64(rank, m->rank), min_u64(m->out, m->in));
+    item->dtype = z->cast ? z->dtype : m->part[LT_PART_UP]->dtype;
+    item->alpha = keeps_alpha ? m->scale * (double)item->rank : (double)item->rank;
+    if (keeps_alpha && o->alpha > 0) item->alpha = o->alpha;
+    /* Alpha 0 or negative cannot be divided out of the factors: they take it all. */
+    if (!(item->alpha > 0)) item->alpha = (double)item->rank;
+    item->scale = item->alpha / (double)item->rank;
+    bool same_dtype = item->dtype == m->part[LT_PART_UP]->dtype
+        && item->dtype == m->part[LT_PART_DOWN]->dtype;
+    bool same_scale = lt_adapter_out_is_folder(z->out)
+        ? item->scale == m->scale
+        : !keeps_alpha ? m->scale == 1 : item->scale == m->scale;
+    item->copied
+        = item->rank == m->rank && same_dtype && same_scale && !m->part[LT_PART_SCALE];
+}
+
+static lt_status declare_item(struct resizing *z, struct item *item, lt_error *err)
+{
+    const lt_module *m = item->module;
+    const lt_tensor *down = m->part[LT_PART_DOWN], *mid = m->part[LT_PART_MID];
+    const lt_tensor *alpha = m->part[LT_PART_ALPHA];
+    lt_module_plan plan = { .name = m->name, .up_name = m->part[LT_PART_UP]->name,
+        .down_name = down->name, .alpha_name = alpha ? alpha->name : NULL,
+        .rank = item->rank, .alpha = item->alpha, .dtype = item->dtype,
+        .n_dims = down->n_dims };
+    plan.shape[0] = m->out;
+    for (unsigned i = 1; i < down->n_dims; i++)
+        plan.shape[i] = mid && i >= 2 ? mid->shape[i] : down->shape[i];
+    return lt_adapter_out_add(z->out, &plan, &item->out_index, err);
+}
+
+static lt_status declare(struct resizing *z, lt_error *err)
+{
+    const lt_adapter *a = z->adapter;
+    size_t n = lt_adapter_module_count(a);
+    const lt_store *store = lt_adapter_store(a);
+    z->items = calloc(n + 1, sizeof *z->items);
+    if (!z->items) return lt_error_set(err, LT_ERR_NOMEM, "out of memory");
+    lt_status st = LT_OK;
+    for (size_t i = 0; i < n && !st; i++) {
+        const lt_module *m = lt_adapter_module(a, i);
+        struct item *item = &z->items[z->n_items];
+        if (!lt_kind_has_factors(m->kind)) {
+            st = lt_notes_add(&z->report->skipped, m->name, 0, err,
+                "%s: carried over as it is", lt_kind_title(m->kind));
+            if (!st) st = lt_adapter_out_add_module(z->out, store, m, err);
+            continue;
+        }
+        plan_item(z, item, m);
+        st = item->copied ? lt_adapter_out_add_module(z->out, store, m, err)
+                          : declare_item(z, item, err);
+        z->n_items++;
+    }
+    for (size_t i = 0; i < lt_adapter_rest_count(a) && !st; i++) {
+        const lt_tensor *t = lt_adapter_rest(a, i);
+        st = lt_notes_add(&z->report->skipped, t->name, 0, err,
+            "belongs to no module: carried over as it is");
+        if (!st) st = lt_adapter_out_add_copy(z->out, store, t, err);
+    }
+    if (!st)
+        st = lt_metadata_copy(
+            lt_adapter_out_metadata(z->out), lt_store_metadata(store), err);
+    return st ? st : lt_adapter_out_begin(z->out, err);
+}
+
+static void scale_floats(float *p, size_t n, double by)
+{
+    for (size_t i = 0; i < n; i++)
+        p[i] = (float)(p[i] * by);
+}
+
+static void widen(double *dst, const float *src, size_t n, double by)
+{
+    for (size_t i = 0; i < n; i++)
+        dst[i] = src[i] * by;
+}
+
+/* Slot work memory of one module: m x r and r x n, before and after. */
+struct work {
+    double *up, *down, *up_copy, *down_copy, *sigma;
+    float *up_f, *down_f;
+    void *cast;
+};
+
+static lt_status get_work(
+    struct work *w, const struct item *item, lt_scratch *s, lt_error *err)
+{
+    uint64_t m = item->module->out, n = item->module->in, r = item->module->rank;
+    uint64_t longest = m > n ? m : n;
+    w->up = lt_scratch_get(s, S_UP, m * r, sizeof(double), err);
+    w->down = lt_scratch_get(s, S_DOWN, r * n, sizeof(double), err);
+    w->up_copy = lt_scratch_get(s, S_UP_COPY, m * r, sizeof(double), err);
+    w->down_copy = lt_scratch_get(s, S_DOWN_COPY, r * n, sizeof(double), err);
+    w->up_f = lt_scratch_get(s, S_UP_F, m * item->rank, sizeof(float), err);
+    w->down_f = lt_scratch_get(s, S_DOWN_F, item->rank * n, sizeof(float), err);
+    w->sigma = lt_scratch_get(s, S_SIGMA, r, sizeof(double), err);
+    w->cast = lt_scratch_get(s, S_CAST, longest * item->rank, sizeof(double), err);
+    bool ok = w->up && w->down && w->up_copy && w->down_copy && w->up_f && w->down_f
+        && w->sigma && w->cast;
+    return ok ? LT_OK : LT_ERR_NOMEM;
+}
+
+static double sum_squares(const double *p, size_t n)
+{
+    double sum = 0;
+    for (size_t i = 0; i < n; i++)
+        sum += p[i] * p[i];
+    return sum;
+}
+
+static lt_status resize_one(void *ctx, size_t index, int worker, lt_error *err)
+{
+    struct resizing *z = ctx;
+    const struct item *item = &z->items[index];
+    const lt_module *m = item->module;
+    lt_resized *result = &z->report->modules[index];
+    lt_scratch *scratch = &z->scratch[worker];
+    struct work w;
+    size_t out = (size_t)m->out, in = (size_t)m->in, r = (size_t)m->rank;
+    size_t k = (size_t)item->rank, spectrum = (size_t)min_u64(r, min_u64(out, in));
+    lt_status st = get_work(&w, item, scratch, err);
+    if (!st) st = lt_module_load(z->adapter, m, w.up_copy, w.down_copy, err);
+    if (st) return st;
+    for (size_t i = 0; i < out * r; i++)
+        w.up_copy[i] *= m->scale;
+    memcpy(w.up, w.up_copy, out * r * sizeof *w.up);
+    memcpy(w.down, w.down_copy, r * in * sizeof *w.down);
+    lt_split split = z->options->split == LT_FACTORS_UP ? LT_SPLIT_UP : LT_SPLIT_SQRT;
+    lt_core core = { .b = w.up, .a = w.down, .m = out, .n = in, .r = r, .k = k,
+        .b_out = w.up_f, .a_out = w.down_f, .sigma = w.sigma };
+    st = lt_lowrank_core(&core, split, scratch, err);
+    if (st) return lt_error_where(err, "module '%s'", m->name);
+    double all = sum_squares(w.sigma, spectrum);
+    result->retained = all > 0 ? sum_squares(w.sigma, k) / all : 1;
+    if (item->copied) {
+        result->energy = all;
+        return LT_OK;
+    }
+    bool balanced = split == LT_SPLIT_SQRT;
+    scale_floats(w.up_f, out * k, balanced ? 1 / sqrt(item->scale) : 1 / item->scale);
+    scale_floats(w.down_f, k * in, balanced ? 1 / sqrt(item->scale) : 1);
+    st = lt_adapter_out_put(z->out, item->out_index, w.up_f, w.down_f, err);
+    if (st) return st;
+    lt_round_to(w.up_f, out * k, item->dtype, w.cast);
+    lt_round_to(w.down_f, k * in, item->dtype, w.cast);
+    widen(w.up, w.up_f, out * k, item->scale);
+    widen(w.down, w.down_f, k * in, 1);
+    return lt_pair_distance(out, in, (lt_pair) { w.up_copy, w.down_copy, r },
+        (lt_pair) { w.up, w.down, k }, &result->residual, &result->energy, scratch, err);
+}
+
+static void resize_done(void *ctx, size_t index)
+{
+    struct resizing *z = ctx;
+    const lt_progress *p = &z->options->progress;
+    z->done++;
+    if (p->tick) p->tick(p->ctx, z->done, z->n_items, z->items[index].module->name);
+}
+
+static lt_status prepare_report(struct resizing *z, lt_error *err)
+{
+    lt_resize_report *r = z->report;
+    r->modules = calloc(z->n_items + 1, sizeof *r->modules);
+    if (!r->modules) return lt_error_set(err, LT_ERR_NOMEM, "out of memory");
+    for (size_t i = 0; i < z->n_items; i++) {
+        lt_resized *m = &r->modules[i];
+        m->name = lt_arena_strdup(&z->arena, z->items[i].module->name, err);
+        if (!m->name) return LT_ERR_NOMEM;
+        m->rank_before = z->items[i].module->rank;
+        m->rank = z->items[i].rank;
+    }
+    return LT_OK;
+}
+
+static double relative(const lt_resized *m)
+{
+    return m->energy > 0 ? sqrt(m->residual / m->energy) : 0;
+}
+
+static void finish_report(struct resizing *z)
+{
+    lt_resize_report *r = z->report;
+    double energy = 0, residual = 0, retained = 0;
+    for (size_t i = 0; i < z->n_items; i++) {
+        const lt_resized *m = &r->modules[i];
+        energy += m->energy;
+        residual += m->residual;
+        retained += m->retained * m->energy;
+        if (z->items[i].copied) r->modules_unchanged++;
+        else r->modules_written++;
+        if (!r->rank_min || m->rank < r->rank_min) r->rank_min = m->rank;
+        if (m->rank > r->rank_max) r->rank_max = m->rank;
+        if (!r->worst || relative(m) > relative(r->worst)) r->worst = m;
+    }
+    r->error = energy > 0 ? sqrt(residual / energy) : 0;
+    r->retained = energy > 0 ? retained / energy : 1;
+}
+
+static lt_status open_output(struct resizing *z, lt_error *err)
+{
+    const lt_resize_options *o = z->options;
+    const char *config = lt_adapter_config(z->adapter);
+    lt_adapter_plan plan = { .path = o->output, .overwrite = o->overwrite,
+        .dialect = lt_adapter_dialect(z->adapter),
+        .family = lt_adapter_family(z->adapter) };
+    lt_status st = lt_adapter_out_new(&z->out, &plan, err);
+    if (!st && config && lt_adapter_out_is_folder(z->out))
+        st = lt_adapter_out_template(z->out, config, err);
+    bool no_alpha = !lt_dialect_holds_alpha(plan.dialect)
+        && !(z->out && lt_adapter_out_is_folder(z->out));
+    if (!st && o->alpha > 0 && no_alpha)
+        st = lt_error_set(err, LT_ERR_ARG,
+            "a %s file holds no alpha: leave --alpha out or write a PEFT folder",
+            lt_dialect_id(plan.dialect));
+    return st;
+}
+
+static lt_status run_all(struct resizing *z, lt_error *err)
+{
+    const lt_resize_options *o = z->options;
+    z->threads = lt_thread_count(o->threads);
+    z->scratch = lt_alloc((uint64_t)z->threads, sizeof *z->scratch, err);
+    lt_status st = z->scratch ? LT_OK : LT_ERR_NOMEM;
+    if (!st) st = lt_adapter_open(&z->adapter, o->input, err);
+    if (!st) st = open_output(z, err);
+    if (!st) st = declare(z, err);
+    if (!st) st = prepare_report(z, err);
+    if (!st)
+        st = lt_pool_run(z->threads, z->n_items, resize_one, resize_done, z, err);
+    if (!st) finish_report(z);
+    if (!st && o->max_error > 0 && z->report->error > o->max_error)
+        st = lt_error_set(err, LT_ERR_FIDELITY,
+            "the error %.4g is above the %.4g asked for: a higher rank is needed",
+            z->report->error, o->max_error);
+    if (!st) z->report->cost.bytes = lt_adapter_out_size(z->out);
+    return st ? st : lt_adapter_out_commit(z->out, err);
+}
+
+static lt_status check_options(struct resizing *z, lt_error *err)
+{
+    const lt_resize_options *o = z->options;
+    if (o->rank < 1 || o->rank > LT_MAX_RANK || o->conv_rank > LT_MAX_RANK)
+        return lt_error_set(err, LT_ERR_ARG, "the rank must be 1 to %d", LT_MAX_RANK);
+    if (!(o->alpha >= 0) || !isfinite(o->alpha))
+        return lt_error_set(err, LT_ERR_ARG, "alpha must be a positive number");
+    return lt_parse_dtype(o->dtype, &z->cast, &z->dtype, err);
+}
+
+lt_status lt_resize(
+    const lt_resize_options *options, lt_resize_report *report, lt_error *err)
+{
+    double started = lt_now();
+    *report = (lt_resize_report) { 0 };
+    struct resizing z = { .options = options, .report = report };
+    lt_status st = check_options(&z, err);
+    if (!st) st = run_all(&z, err);
+    for (int i = 0; z.scratch && i < z.threads; i++)
+        lt_scratch_release(&z.scratch[i]);
+    lt_free(z.scratch);
+    lt_adapter_out_close(z.out);
+    lt_adapter_free(z.adapter);
+    free(z.items);
+    report->memory = z.arena.head;
+    lt_cost_finish(&report->cost, started);
+    return st;
+}
+
+void lt_resize_report_release(lt_resize_report *r)
+{
+    lt_arena arena = { r->memory };
+    lt_arena_release(&arena);
+    lt_notes_release(&r->skipped);
+    free(r->modules);
+    *r = (lt_resize_report) { 0 };
+}
