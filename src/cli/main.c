@@ -33,7 +33,7 @@ static void on_signal(int sig)
 
 static void catch_signals(void)
 {
-    static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGPIPE, SIGXFSZ };
+    static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGPIPE };
     for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) {
         struct sigaction sa = { .sa_handler = on_signal };
         struct sigaction old;
@@ -42,6 +42,8 @@ static void catch_signals(void)
         if (!sigaction(signals[i], NULL, &old) && old.sa_handler == SIG_IGN) continue;
         sigaction(signals[i], &sa, NULL);
     }
+    /* A file over the size limit is then a failed write, which is told like any other. */
+    signal(SIGXFSZ, SIG_IGN);
 }
 
 static void print_error(const char *command, const lt_error *err)

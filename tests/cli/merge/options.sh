@@ -1,0 +1,46 @@
+# Weights, plans, dtypes, untouched bytes.
+llm=$testdata/mini-llm
+sd=$testdata/mini-sd
+base=$llm/base/model.safetensors
+
+run 0 merge --base "$base" "$llm/lora" --dry-run
+out "base_model.model.model.layers.0.mlp.down_proj -> model.layers.0.mlp.down_proj.weight"
+out "plan: 21 modules applied to 21 tensors"
+run 0 merge --base "$base" "$llm/lora:-0.5" -n --json
+check test "$(field stdout '[.plan[].factor] | unique | @csv')" = -1
+check test "$(field stdout '.plan | length')" = 21
+nothing_left out.safetensors
+
+# Weight zero gives the base again, byte for byte.
+run 0 merge --base "$base" "$llm/lora:0" -o zero.safetensors
+run 0 info -t "$base"
+cut -f 1-3,5 stdout >listing
+run 0 info -t zero.safetensors
+cut -f 1-3,5 stdout | cmp -s - listing || fail "the tensors differ"
+bytes=$(field_bytes=$("$LORATOOL" info --json "$base" | jq .bytes) && echo "$field_bytes")
+tail -c "$bytes" "$base" >base.data
+tail -c "$bytes" zero.safetensors >zero.data
+same base.data zero.data
+
+# Merge, then un-merge: the base within float32 rounding, so again after f16.
+run 0 merge --base "$base" "$llm/lora" -o plus.safetensors
+run 0 merge --base plus.safetensors "$llm/lora:-1" -o back.safetensors
+run 0 merge --base "$base" "$llm/lora" -o half.safetensors --save_precision fp16 --json
+check test "$(field stdout .tensors_cast)" = 9
+check test "$(field stdout .tensors_passed_through)" = 0
+run 0 info --json half.safetensors
+check test "$(field stdout '.dtypes | keys | @csv')" = '"F16"'
+
+# Two adapters, and the same one twice.
+run 0 merge --base "$base" "$llm/lora:0.5" "$llm/lora:0.5" -o twice.safetensors --json
+check test "$(field stdout .modules_applied)" = 42
+tail -c "$bytes" twice.safetensors >twice.data
+tail -c "$bytes" plus.safetensors >plus.data
+same twice.data plus.data
+
+# A file whose name ends like a weight.
+cp "$sd/lora.safetensors" lora:2
+run 0 merge --base "$sd/base.safetensors" lora:2 -n --json
+check test "$(field stdout '[.plan[].factor] | unique | @csv')" = 0.25,0.5
+run 0 merge --base "$sd/base.safetensors" lora:2:3 -n --json
+check test "$(field stdout '[.plan[].factor] | unique | @csv')" = 0.75,1.5

@@ -1,0 +1,39 @@
+# Pipes, aliases, PEFT folders, modules that need nothing.
+lora=$testdata/mini-sd/lora.safetensors
+
+run 0 resize "$lora" -o a.safetensors --rank 2 --json
+check test "$(field stdout .modules_written)" = 290
+check test "$(field stdout '.retained > 0.5 and .retained < 1')" = true
+check test "$(field stdout .bytes)" = "$(wc -c <a.safetensors)"
+run 0 resize --model "$lora" --save_to b.safetensors --new_rank 2
+tail -c 100000 a.safetensors >a.tail
+tail -c 100000 b.safetensors >b.tail
+same a.tail b.tail
+
+"$LORATOOL" resize - --rank 2 -o - <"$lora" 2>narration |
+    "$LORATOOL" resize - --rank 1 -o - 2>>narration | "$LORATOOL" info --json - >piped.json
+check test "$(field piped.json '[.modules[].rank] | unique | @csv')" = 1
+check test "$(field piped.json '[.modules[].scale] | unique | @csv')" = 0.25,0.5
+check test "$(field piped.json .metadata.ss_network_dim)" = 1
+check test "$(field piped.json .metadata.ss_output_name)" = mini-sd-lora
+
+# Rank above: everything is carried over byte for byte.
+run 0 resize "$lora" -o same.safetensors --rank 64 --json
+check test "$(field stdout .modules_written)" = 0
+check test "$(field stdout .modules_unchanged)" = 290
+bytes=$("$LORATOOL" info --json "$lora" | jq .bytes)
+run 0 info -t same.safetensors
+cut -f 1-3 stdout | sort >after
+run 0 info -t "$lora"
+cut -f 1-3 stdout | sort | cmp -s - after || fail "the tensors differ"
+
+run 0 resize "$testdata/mini-llm/lora" -o peft/ --rank 4 --conv-rank 2
+check test "$(field peft/adapter_config.json .r)" = 4
+check test "$(field peft/adapter_config.json .lora_alpha)" = 8
+check test "$(field peft/adapter_config.json .base_model_name_or_path)" = mini-llm/base
+check test "$(field peft/adapter_config.json '.target_modules | length')" = 21
+run 0 info peft
+out "scale     2 (21)"
+run 0 resize "$testdata/mini-llm/lora" -o folded.safetensors --rank 4
+run 0 info folded.safetensors
+out "scale     1 (21)"
