@@ -26,9 +26,9 @@ typedef enum lt_part {
 typedef struct lt_kind lt_kind;       /* a row of a table: static storage */
 typedef struct lt_dialect lt_dialect; /* the same */
 
-const char *lt_kind_id(const lt_kind *kind);       /* "lora", "dora", "loha", ... */
-const char *lt_kind_title(const lt_kind *kind);    /* "LoRA", "LyCORIS LoHa" */
-bool lt_kind_has_factors(const lt_kind *kind);     /* lt_module_load works on it */
+const char *lt_kind_id(const lt_kind *kind);          /* "lora", "dora", "loha", ... */
+const char *lt_kind_title(const lt_kind *kind);       /* "LoRA", "LyCORIS LoHa" */
+bool lt_kind_has_factors(const lt_kind *kind);        /* lt_module_load works on it */
 const char *lt_dialect_id(const lt_dialect *dialect); /* "kohya", "diffusers", "peft" */
 lt_naming lt_dialect_naming(const lt_dialect *dialect);
 bool lt_dialect_holds_alpha(const lt_dialect *dialect); /* as a tensor of each module */
@@ -49,8 +49,9 @@ typedef struct lt_module {
 typedef struct lt_adapter lt_adapter;
 
 /* path is a file, a PEFT folder (adapter_config.json beside adapter_model.safetensors) or
- * "-". A file named adapter_model.* takes the adapter_config.json beside it. Reads headers
- * and one-element tensors only. LT_ERR_MISMATCH when the file holds no adapter. */
+ * "-". A file named adapter_model.* takes the adapter_config.json beside it. Reads
+ * headers and one-element tensors only. LT_ERR_MISMATCH when the file holds no adapter.
+ */
 lt_status lt_adapter_open(lt_adapter **out, const char *path, lt_error *err) LT_MUST_USE;
 /* The same from an open store, which the adapter takes over on success. */
 lt_status lt_adapter_new(lt_adapter **out, lt_store **store, lt_error *err) LT_MUST_USE;
@@ -77,7 +78,8 @@ bool lt_store_holds_adapter(const lt_store *store);
 lt_status lt_module_load(const lt_adapter *adapter, const lt_module *module, double *up,
     double *down, lt_error *err) LT_MUST_USE;
 
-/* ---- writing ------------------------------------------------------------------------ */
+/* ---- writing ------------------------------------------------------------------------
+ */
 
 typedef struct lt_adapter_out lt_adapter_out;
 

@@ -46,15 +46,21 @@ typedef struct lt_error {
     char msg[1024];  /* one line, lower case, no full stop */
 } lt_error;
 
-#define LT_ERROR_INIT { LT_OK, 0, LT_NO_OFFSET, { 0 }, { 0 } }
+#define LT_ERROR_INIT                  \
+    {                                  \
+        LT_OK, 0, LT_NO_OFFSET, { 0 }, \
+        {                              \
+            0                          \
+        }                              \
+    }
 
 /* Fills *err (when not NULL) and returns code, so that a check is one line. */
 lt_status lt_error_set(lt_error *err, lt_status code, const char *fmt, ...)
     LT_PRINTF(3, 4);
 
 /* The same with the byte position in the file at which the fault lies. */
-lt_status lt_error_at(lt_error *err, lt_status code, uint64_t offset, const char *fmt,
-    ...) LT_PRINTF(4, 5);
+lt_status lt_error_at(
+    lt_error *err, lt_status code, uint64_t offset, const char *fmt, ...) LT_PRINTF(4, 5);
 
 /* The same with errno's value. */
 lt_status lt_error_sys(lt_error *err, int sys, const char *fmt, ...) LT_PRINTF(3, 4);

@@ -45,9 +45,9 @@ typedef struct lt_site {
     uint64_t row0, rows; /* rows of the stored tensor; the whole of it unless fused */
     uint64_t out, in;    /* out = rows, in = columns; swapped when transposed */
     bool transposed;     /* stored (in, out): transformers' Conv1D, x*P projections */
-    bool standard;       /* among the modules that kohya-style trainers and loaders name */
-    const char *native;  /* module path in this file, component prefix removed */
-    const char *path;    /* module path in diffusers or transformers */
+    bool standard;      /* among the modules that kohya-style trainers and loaders name */
+    const char *native; /* module path in this file, component prefix removed */
+    const char *path;   /* module path in diffusers or transformers */
 } lt_site;
 
 /* Why a tensor is not a site. */
@@ -84,7 +84,8 @@ const lt_component *lt_model_component(const lt_model *model, const lt_tensor *t
 /* The site's module name in that naming, into dst ("" when it has none). */
 void lt_site_name(const lt_site *site, lt_naming naming, char *dst, size_t dst_size);
 
-/* ---- from adapter names to sites ---------------------------------------------------- */
+/* ---- from adapter names to sites ----------------------------------------------------
+ */
 
 /* Every spelling of every site, mapped forward from the model's own names. */
 typedef struct lt_alias_map lt_alias_map;
@@ -97,7 +98,8 @@ void lt_alias_map_free(lt_alias_map *map);
  * the name, which also sets *ambiguous. */
 const lt_site *lt_alias_find(const lt_alias_map *map, const char *name, bool *ambiguous);
 
-/* ---- without a base ----------------------------------------------------------------- */
+/* ---- without a base -----------------------------------------------------------------
+ */
 
 /* One module of an adapter, as far as telling its target needs it. */
 typedef struct lt_module_hint {

@@ -35,7 +35,8 @@ typedef struct lt_notes {
     size_t count, capacity;
 } lt_notes;
 
-/* ---- extract ------------------------------------------------------------------------ */
+/* ---- extract ------------------------------------------------------------------------
+ */
 
 typedef enum lt_factor_split {
     LT_FACTORS_BALANCED, /* sqrt of the singular values on both factors */
@@ -43,20 +44,20 @@ typedef enum lt_factor_split {
 } lt_factor_split;
 
 typedef struct lt_extract_options {
-    const char *base, *tuned;  /* files */
-    const char *output;        /* file, "-", or folder for a PEFT adapter */
-    uint64_t rank, conv_rank;  /* conv_rank 0: as rank; for kernels larger than 1 */
-    double alpha;              /* 0: each module's rank, so that the scale is 1 */
-    const char *dtype;         /* NULL: bf16 when tuned is mostly bf16, else f16 */
-    const char *dialect;       /* NULL or "auto": what the family's tools expect */
+    const char *base, *tuned; /* files */
+    const char *output;       /* file, "-", or folder for a PEFT adapter */
+    uint64_t rank, conv_rank; /* conv_rank 0: as rank; for kernels larger than 1 */
+    double alpha;             /* 0: each module's rank, so that the scale is 1 */
+    const char *dtype;        /* NULL: bf16 when tuned is mostly bf16, else f16 */
+    const char *dialect;      /* NULL or "auto": what the family's tools expect */
     const char *const *include, *const *exclude; /* NULL-terminated extended regular
                                   expressions on tensor and module names; NULL: none */
-    double min_diff;    /* a module whose largest |difference| is not above is unchanged */
-    double max_error;   /* 0: none; above it nothing is written, LT_ERR_FIDELITY */
+    double min_diff;  /* a module whose largest |difference| is not above is unchanged */
+    double max_error; /* 0: none; above it nothing is written, LT_ERR_FIDELITY */
     lt_factor_split split;
-    bool all_modules;   /* also those that kohya-style loaders have no name for */
+    bool all_modules; /* also those that kohya-style loaders have no name for */
     bool overwrite;
-    int threads;        /* 0: all cores */
+    int threads; /* 0: all cores */
     lt_progress progress;
 } lt_extract_options;
 
@@ -74,9 +75,9 @@ typedef struct lt_extract_report {
     lt_notes skipped;      /* changed, but not carried by the adapter */
     size_t rest_unchanged; /* tensors that are no modules and did not change */
     uint64_t rank_min, rank_max;
-    double error;          /* over the written modules: sqrt(sum residual / sum energy) */
+    double error; /* over the written modules: sqrt(sum residual / sum energy) */
     const lt_extracted *worst;
-    double skipped_share;  /* of the total squared change */
+    double skipped_share; /* of the total squared change */
     const char *family, *dialect, *dtype;
     lt_cost cost;
     void *memory; /* internal */
@@ -86,7 +87,8 @@ lt_status lt_extract(const lt_extract_options *options, lt_extract_report *repor
     lt_error *err) LT_MUST_USE;
 void lt_extract_report_release(lt_extract_report *report);
 
-/* ---- merge -------------------------------------------------------------------------- */
+/* ---- merge --------------------------------------------------------------------------
+ */
 
 typedef struct lt_merge_input {
     const char *path;
@@ -121,11 +123,12 @@ typedef struct lt_merge_report {
     void *memory;
 } lt_merge_report;
 
-lt_status lt_merge(const lt_merge_options *options, lt_merge_report *report,
-    lt_error *err) LT_MUST_USE;
+lt_status lt_merge(
+    const lt_merge_options *options, lt_merge_report *report, lt_error *err) LT_MUST_USE;
 void lt_merge_report_release(lt_merge_report *report);
 
-/* ---- resize ------------------------------------------------------------------------- */
+/* ---- resize -------------------------------------------------------------------------
+ */
 
 typedef struct lt_resize_options {
     const char *input, *output;
@@ -162,17 +165,18 @@ lt_status lt_resize(const lt_resize_options *options, lt_resize_report *report,
     lt_error *err) LT_MUST_USE;
 void lt_resize_report_release(lt_resize_report *report);
 
-/* ---- info --------------------------------------------------------------------------- */
+/* ---- info ---------------------------------------------------------------------------
+ */
 
 typedef enum lt_role { LT_ROLE_UNKNOWN, LT_ROLE_BASE, LT_ROLE_ADAPTER } lt_role;
 
 typedef struct lt_info {
     lt_role role;
-    const lt_store *store;     /* borrowed from whichever of the next two is set */
-    lt_model *model;           /* base and unknown */
+    const lt_store *store; /* borrowed from whichever of the next two is set */
+    lt_model *model;       /* base and unknown */
     lt_adapter *adapter;
-    lt_store *owned_store;     /* internal */
-    uint64_t params, bytes;    /* of all tensors */
+    lt_store *owned_store;         /* internal */
+    uint64_t params, bytes;        /* of all tensors */
     size_t dtypes[LT_DTYPE_COUNT]; /* tensors of each */
 } lt_info;
 

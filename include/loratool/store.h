@@ -15,7 +15,7 @@ extern "C" {
 typedef struct lt_metadata {
     struct lt_metadata_entry {
         char *key, *value;
-    } *entries;
+    } * entries;
     size_t count, capacity;
 } lt_metadata;
 
@@ -70,8 +70,8 @@ typedef enum lt_order {
 
 /* Plan first (add, set metadata), then begin, then put bytes from any thread, then
  * commit: the file appears whole or not at all. path "-" is standard output. */
-lt_status lt_writer_new(lt_writer **out, const char *path, bool overwrite, lt_error *err)
-    LT_MUST_USE;
+lt_status lt_writer_new(
+    lt_writer **out, const char *path, bool overwrite, lt_error *err) LT_MUST_USE;
 void lt_writer_close(lt_writer *writer); /* without commit: removes the temporary file */
 
 /* Returns the tensor's index by *index (NULL allowed). Name and shape are copied. */
@@ -94,13 +94,13 @@ lt_status lt_writer_copy(lt_writer *writer, size_t index, const lt_store *store,
 
 /* SHA-256 (64 lower-case hex digits and NUL) of the data section as put so far. */
 #define LT_HASH_SIZE 65
-lt_status lt_writer_hash(lt_writer *writer, char hex[LT_HASH_SIZE], lt_error *err)
-    LT_MUST_USE;
+lt_status lt_writer_hash(
+    lt_writer *writer, char hex[LT_HASH_SIZE], lt_error *err) LT_MUST_USE;
 
 /* sd-scripts' sshs_legacy_hash: SHA-256 of bytes [0x100000, 0x110000) of the file as it
  * would be with the ss_* metadata entries alone; callers keep the first 8 digits. */
-lt_status lt_writer_legacy_hash(lt_writer *writer, char hex[LT_HASH_SIZE], lt_error *err)
-    LT_MUST_USE;
+lt_status lt_writer_legacy_hash(
+    lt_writer *writer, char hex[LT_HASH_SIZE], lt_error *err) LT_MUST_USE;
 
 /* LT_ERR_INTERNAL when bytes are missing. Writes the header last. */
 lt_status lt_writer_commit(lt_writer *writer, lt_error *err) LT_MUST_USE;

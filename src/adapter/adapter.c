@@ -64,12 +64,12 @@ static lt_status module_for(
 {
     size_t i = lt_map_getn(&a->by_name, name, size);
     if (i == LT_MAP_NONE) {
-        lt_status st = lt_grow((void **)&a->modules, &a->modules_capacity, a->n_modules + 1,
-            sizeof *a->modules, err);
+        lt_status st = lt_grow((void **)&a->modules, &a->modules_capacity,
+            a->n_modules + 1, sizeof *a->modules, err);
         char *copy = st ? NULL : lt_arena_strndup(&a->arena, name, size, err);
         if (!copy) return LT_ERR_NOMEM;
         i = a->n_modules++;
-        a->modules[i] = (lt_module) { .name = copy, .scale = 1 };
+        a->modules[i] = (lt_module){ .name = copy, .scale = 1 };
         st = lt_map_put(&a->by_name, copy, i, NULL, err);
         if (st) return st;
     }
@@ -111,9 +111,12 @@ static lt_status read_scalar(
     memcpy(&integer, raw, (size_t)t->size);
     int shift = 64 - 8 * (int)t->size;
     const lt_dtype_info *info = lt_dtype_get(t->dtype);
-    if (!info->is_float) *value = (double)((int64_t)((uint64_t)integer << shift) >> shift);
-    else if (info->computes) lt_load_f64(value, raw, t->dtype, 1);
-    else st = lt_error_set(err, LT_ERR_UNSUPPORTED, "dtype %s is not read", info->name);
+    if (!info->is_float)
+        *value = (double)((int64_t)((uint64_t)integer << shift) >> shift);
+    else if (info->computes)
+        lt_load_f64(value, raw, t->dtype, 1);
+    else
+        st = lt_error_set(err, LT_ERR_UNSUPPORTED, "dtype %s is not read", info->name);
     if (!st && !isfinite(*value)) st = lt_error_set(err, LT_ERR_NUMERIC, "is not finite");
     return st ? lt_store_blame(a->store, t, err) : LT_OK;
 }
@@ -179,7 +182,7 @@ static lt_status guess_family(lt_adapter *a, lt_error *err)
     if (!hints) return LT_ERR_NOMEM;
     for (size_t i = 0; i < a->n_modules; i++) {
         const lt_tensor *down = a->modules[i].part[LT_PART_DOWN];
-        hints[i] = (lt_module_hint) { a->modules[i].name, a->modules[i].in,
+        hints[i] = (lt_module_hint){ a->modules[i].name, a->modules[i].in,
             down ? down->n_dims : 0 };
     }
     a->family = lt_family_of_adapter(hints, a->n_modules);
@@ -189,8 +192,8 @@ static lt_status guess_family(lt_adapter *a, lt_error *err)
 
 static lt_status read_metadata(lt_adapter *a, lt_error *err)
 {
-    const char *text
-        = lt_metadata_get(lt_store_metadata(a->store), "lora_adapter_metadata");
+    const char *text =
+        lt_metadata_get(lt_store_metadata(a->store), "lora_adapter_metadata");
     if (!text) return LT_OK;
     lt_status st = lt_json_parse(&a->meta_json, text, strlen(text), 0, err);
     if (st) return lt_error_where(err, "%s: metadata lora_adapter_metadata", a->path);
@@ -241,9 +244,10 @@ static bool is_folder(const char *path)
     return !stat(path, &sb) && S_ISDIR(sb.st_mode);
 }
 
-/* The tensor file that path stands for, and the sidecar that goes with it ("" if none). */
-static lt_status locate(const char *path, char *file, char *config, size_t size,
-    lt_error *err)
+/* The tensor file that path stands for, and the sidecar that goes with it ("" if none).
+ */
+static lt_status locate(
+    const char *path, char *file, char *config, size_t size, lt_error *err)
 {
     *config = '\0';
     const char *slash = strrchr(path, '/');

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Writes adapters: one file, or PEFT's folder of two. Sizes are planned before any factor
- * is computed; hashes are filled in at the end, in place of placeholders of equal size. */
+ * is computed; hashes are filled in at the end, in place of placeholders of equal size.
+ */
 #include "adapter/kind.h"
 
 #include "base/mem.h"
@@ -56,10 +57,12 @@ static lt_status open_folder(lt_adapter_out *o, char *file, size_t size, lt_erro
 {
     const char *path = o->plan.path;
     size_t n = strlen(path);
-    if (n > sizeof o->folder_path - 64) return lt_error_set(err, LT_ERR_ARG, "path too long");
+    if (n > sizeof o->folder_path - 64)
+        return lt_error_set(err, LT_ERR_ARG, "path too long");
     snprintf(o->folder_path, sizeof o->folder_path, "%s%s", path,
         path[n - 1] == '/' ? "" : "/");
-    snprintf(o->config_path, sizeof o->config_path, "%sadapter_config.json", o->folder_path);
+    snprintf(
+        o->config_path, sizeof o->config_path, "%sadapter_config.json", o->folder_path);
     snprintf(file, size, "%sadapter_model.safetensors", o->folder_path);
     if (!mkdir(o->folder_path, 0777)) {
         o->made_folder = true;
@@ -124,7 +127,8 @@ static lt_status add_part(lt_adapter_out *o, const lt_module_plan *plan, const c
     size_t *index, lt_error *err)
 {
     const char *name = own;
-    if (!plan->up_name) name = lt_arena_printf(&o->arena, err, "%s%s", plan->name, suffix);
+    if (!plan->up_name)
+        name = lt_arena_printf(&o->arena, err, "%s%s", plan->name, suffix);
     if (!name) return LT_ERR_NOMEM;
     return lt_writer_add(o->writer, name, dtype, n_dims, shape, index, err);
 }
@@ -146,8 +150,8 @@ static lt_status add_parts(
     lt_status st = add_part(
         o, plan, plan->up_name, d->up, plan->dtype, plan->n_dims, up, &e->up, err);
     if (!st)
-        st = add_part(
-            o, plan, plan->down_name, d->down, plan->dtype, plan->n_dims, down, &e->down, err);
+        st = add_part(o, plan, plan->down_name, d->down, plan->dtype, plan->n_dims, down,
+            &e->down, err);
     e->has_alpha = plan->up_name ? plan->alpha_name != NULL : d->alpha;
     if (st || !e->has_alpha) return st;
     return add_part(o, plan, plan->alpha_name, ".alpha", LT_F32, 0, NULL, &e->alpha, err);
@@ -159,7 +163,9 @@ lt_status lt_adapter_out_add(
     lt_status st = lt_grow((void **)&o->entries, &o->entries_capacity, o->n_entries + 1,
         sizeof *o->entries, err);
     if (st) return st;
-    struct entry e = { .rank = plan->rank, .alpha_value = plan->alpha, .dtype = plan->dtype,
+    struct entry e = { .rank = plan->rank,
+        .alpha_value = plan->alpha,
+        .dtype = plan->dtype,
         .path = module_path(o, plan->name, err) };
     st = e.path ? add_parts(o, plan, &e, err) : LT_ERR_NOMEM;
     if (st) return st;
@@ -182,8 +188,8 @@ lt_status lt_adapter_out_add_copy(
     return st;
 }
 
-lt_status lt_adapter_out_add_module(lt_adapter_out *o, const lt_store *store,
-    const lt_module *m, lt_error *err)
+lt_status lt_adapter_out_add_module(
+    lt_adapter_out *o, const lt_store *store, const lt_module *m, lt_error *err)
 {
     lt_status st = lt_grow((void **)&o->entries, &o->entries_capacity, o->n_entries + 1,
         sizeof *o->entries, err);
@@ -191,8 +197,10 @@ lt_status lt_adapter_out_add_module(lt_adapter_out *o, const lt_store *store,
         if (m->part[p]) st = lt_adapter_out_add_copy(o, store, m->part[p], err);
     if (st || !m->rank) return st; /* kinds without factors have no rank to describe */
     const lt_tensor *down = m->part[LT_PART_DOWN];
-    struct entry e = { .rank = m->rank, .alpha_value = m->scale * (double)m->rank,
-        .copied = true, .path = module_path(o, m->name, err),
+    struct entry e = { .rank = m->rank,
+        .alpha_value = m->scale * (double)m->rank,
+        .copied = true,
+        .path = module_path(o, m->name, err),
         .conv = down->n_dims > 2 && down->shape[1] < lt_tensor_columns(down) };
     if (!e.path) return LT_ERR_NOMEM;
     o->entries[o->n_entries++] = e;
@@ -245,8 +253,8 @@ static void title_of(const char *path, char *dst, size_t size)
     if (dot && dot != dst) *dot = '\0';
 }
 
-static const char placeholder[LT_HASH_SIZE]
-    = "0000000000000000000000000000000000000000000000000000000000000000";
+static const char placeholder[LT_HASH_SIZE] =
+    "0000000000000000000000000000000000000000000000000000000000000000";
 
 static lt_status plan_metadata(lt_adapter_out *o, lt_error *err)
 {
@@ -339,7 +347,7 @@ static lt_status make_config(lt_adapter_out *o, char **text, lt_error *err)
     lt_peft_entry *entries = lt_alloc(o->n_entries, sizeof *entries, err);
     if (!entries) return LT_ERR_NOMEM;
     for (size_t i = 0; i < o->n_entries; i++)
-        entries[i] = (lt_peft_entry) { o->entries[i].path, o->entries[i].rank,
+        entries[i] = (lt_peft_entry){ o->entries[i].path, o->entries[i].rank,
             o->entries[i].alpha_value };
     lt_status st = lt_peft_config_make(entries, o->n_entries, o->fan_in_fan_out,
         lt_family_is_causal_lm(o->plan.family), o->template_text, text, err);

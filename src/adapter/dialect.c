@@ -15,7 +15,8 @@ static const lt_dialect dialects[] = {
     { "comfyui", LT_NAMING_DIFFUSERS, NULL, NULL, false,
         { "diffusion_model.", "text_encoders." } },
     { "diffusers", LT_NAMING_DIFFUSERS, ".lora_A.weight", ".lora_B.weight", false,
-        { "unet.", "text_encoder.", "text_encoder_2.", "text_encoder_3.", "transformer." } },
+        { "unet.", "text_encoder.", "text_encoder_2.", "text_encoder_3.",
+            "transformer." } },
     { "bare", LT_NAMING_PEFT, NULL, NULL, false, { "" } },
 };
 

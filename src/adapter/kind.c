@@ -11,7 +11,10 @@ const lt_suffix lt_common_suffixes[] = {
 };
 
 /* Kinds that are recognised, counted and named, but not computed with yet. */
-#define OTHER(s) { s, LT_PART_OTHER }
+#define OTHER(s)         \
+    {                    \
+        s, LT_PART_OTHER \
+    }
 #define RECOGNISED(name, id_, title_, common, ...)                                       \
     static const lt_suffix name##_suffixes[] = { __VA_ARGS__, { NULL, LT_PART_OTHER } }; \
     static const lt_kind name = { id_, title_, name##_suffixes, NULL, NULL, common }
@@ -29,8 +32,8 @@ RECOGNISED(glora, "glora", "GLoRA", true, OTHER(".a1.weight"), OTHER(".a2.weight
     OTHER(".b1.weight"), OTHER(".b2.weight"), OTHER(".bm.weight"));
 RECOGNISED(vera, "vera", "VeRA", false, OTHER(".vera_lambda_b"), OTHER(".vera_lambda_d"));
 RECOGNISED(adalora, "adalora", "AdaLoRA", false, OTHER(".lora_E"));
-RECOGNISED(embedding, "lora-embedding", "LoRA on an embedding", false, OTHER(".lora_embedding_A"),
-    OTHER(".lora_embedding_B"));
+RECOGNISED(embedding, "lora-embedding", "LoRA on an embedding", false,
+    OTHER(".lora_embedding_A"), OTHER(".lora_embedding_B"));
 RECOGNISED(full, "full", "full difference", true, OTHER(".diff"), OTHER(".diff_b"),
     OTHER(".w_norm"), OTHER(".b_norm"), OTHER(".set_weight"), OTHER(".reshape_weight"));
 

@@ -40,15 +40,16 @@ size_t lt_split_name(const char *name, const lt_kind **kind, lt_part *part);
 struct lt_dialect {
     const char *id;
     lt_naming naming;
-    const char *down, *up; /* suffixes as written; NULL: not written */
-    bool alpha;            /* writes <module>.alpha */
+    const char *down, *up;   /* suffixes as written; NULL: not written */
+    bool alpha;              /* writes <module>.alpha */
     const char *prefixes[6]; /* of module names, to recognise it; NULL ends */
 };
 
 /* Of a file with these module names; never NULL. */
 const lt_dialect *lt_dialect_detect(const lt_module *modules, size_t count);
 
-/* ---- PEFT's adapter_config.json ----------------------------------------------------- */
+/* ---- PEFT's adapter_config.json -----------------------------------------------------
+ */
 
 typedef struct lt_peft_config {
     lt_json json;
@@ -59,8 +60,8 @@ typedef struct lt_peft_config {
 } lt_peft_config;
 
 /* Parses the fields that matter for merging and refuses by name what cannot be merged. */
-lt_status lt_peft_config_parse(lt_peft_config *config, const char *text, size_t size,
-    lt_error *err) LT_MUST_USE;
+lt_status lt_peft_config_parse(
+    lt_peft_config *config, const char *text, size_t size, lt_error *err) LT_MUST_USE;
 /* diffusers' lora_adapter_metadata: the same fields behind "<component>.". False when the
  * object has none for that prefix. config borrows json. */
 bool lt_peft_config_view(lt_peft_config *config, const lt_json *json, const char *prefix);
@@ -83,7 +84,8 @@ lt_status lt_peft_config_make(const lt_peft_entry *entries, size_t count,
     bool fan_in_fan_out, bool causal_lm, const char *template_text, char **text,
     lt_error *err) LT_MUST_USE;
 
-/* ---- training metadata -------------------------------------------------------------- */
+/* ---- training metadata --------------------------------------------------------------
+ */
 
 /* What the ss_network_* fields summarise. */
 typedef struct lt_network_summary {
@@ -97,7 +99,7 @@ lt_status lt_describe_network(
     lt_metadata *meta, const lt_network_summary *summary, lt_error *err) LT_MUST_USE;
 
 /* The rest of kohya's minimum set and modelspec.*, for an adapter made from nothing. */
-lt_status lt_describe_origin(lt_metadata *meta, const lt_family *family, const char *title,
-    lt_error *err) LT_MUST_USE;
+lt_status lt_describe_origin(lt_metadata *meta, const lt_family *family,
+    const char *title, lt_error *err) LT_MUST_USE;
 
 #endif

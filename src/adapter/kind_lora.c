@@ -63,7 +63,8 @@ static lt_status measure(lt_module *m, lt_error *err)
 {
     const lt_tensor *up = m->part[LT_PART_UP], *down = m->part[LT_PART_DOWN];
     if (!up || !down) {
-        lt_error_set(err, LT_ERR_MISMATCH, "the %s factor is missing", up ? "down" : "up");
+        lt_error_set(
+            err, LT_ERR_MISMATCH, "the %s factor is missing", up ? "down" : "up");
         return lt_error_where(err, "module '%s'", m->name);
     }
     for (int i = 0; i <= LT_PART_MID; i++)
@@ -98,8 +99,8 @@ static lt_status load_tensor(
 
 /* down (r x in*K) from mid (r, r, K) and flat (r x in): one small product per kernel
  * element, written with stride K. */
-static lt_status fold_core(const lt_store *store, const lt_module *m, double *down,
-    lt_error *err)
+static lt_status fold_core(
+    const lt_store *store, const lt_module *m, double *down, lt_error *err)
 {
     const lt_tensor *mid = m->part[LT_PART_MID], *flat = m->part[LT_PART_DOWN];
     size_t r = (size_t)m->rank, in = (size_t)flat->count / r;
@@ -114,7 +115,7 @@ static lt_status fold_core(const lt_store *store, const lt_module *m, double *do
     for (size_t k = 0; k < kernel && !st; k++) {
         for (size_t i = 0; i < r * r; i++)
             slice[i] = core[i * kernel + k];
-        lt_gemm_f64(r, in, r, 1, (lt_matd) { slice, r, false }, (lt_matd) { f, in, false },
+        lt_gemm_f64(r, in, r, 1, (lt_matd){ slice, r, false }, (lt_matd){ f, in, false },
             0, product);
         for (size_t i = 0; i < r * in; i++)
             down[i * kernel + k] = product[i];
@@ -126,8 +127,8 @@ static lt_status fold_core(const lt_store *store, const lt_module *m, double *do
     return st;
 }
 
-static lt_status load(const lt_store *store, const lt_module *m, double *up, double *down,
-    lt_error *err)
+static lt_status load(
+    const lt_store *store, const lt_module *m, double *up, double *down, lt_error *err)
 {
     lt_status st = load_tensor(store, m->part[LT_PART_UP], up, err);
     if (st) return st;
@@ -137,5 +138,5 @@ static lt_status load(const lt_store *store, const lt_module *m, double *up, dou
 
 const lt_kind lt_kind_lora = { "lora", "LoRA", lora_suffixes, measure, load, false };
 const lt_kind lt_kind_dora = { "dora", "DoRA", dora_suffixes, measure, NULL, false };
-const lt_kind lt_kind_lora_bias
-    = { "lora-bias", "LoRA with biases", bias_suffixes, measure, NULL, false };
+const lt_kind lt_kind_lora_bias = { "lora-bias", "LoRA with biases", bias_suffixes,
+    measure, NULL, false };

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* PEFT's adapter_config.json. Scale is lora_alpha / r, or lora_alpha / sqrt(r) with
- * use_rslora (Kalajdzievski 2023); rank_pattern and alpha_pattern override both per module:
- * pattern P applies to path M when M matches (.*\.)?(P) as a whole, first match in
- * document order. Absent fields have PEFT's defaults (r 8, lora_alpha 8). */
+ * use_rslora (Kalajdzievski 2023); rank_pattern and alpha_pattern override both per
+ * module: pattern P applies to path M when M matches (.*\.)?(P) as a whole, first match
+ * in document order. Absent fields have PEFT's defaults (r 8, lora_alpha 8). */
 #include "adapter/kind.h"
 
 #include "base/mem.h"
@@ -49,7 +49,8 @@ static lt_status refuse_unmergeable(const lt_peft_config *c, lt_error *err)
             || ((cJSON_IsArray(node) || cJSON_IsObject(node)) && !node->child);
         if (!off)
             return lt_error_set(err, LT_ERR_UNSUPPORTED,
-                "'%s' is set: such an adapter cannot be applied to plain weights", fields[i]);
+                "'%s' is set: such an adapter cannot be applied to plain weights",
+                fields[i]);
     }
     return LT_OK;
 }
@@ -57,7 +58,7 @@ static lt_status refuse_unmergeable(const lt_peft_config *c, lt_error *err)
 lt_status lt_peft_config_parse(
     lt_peft_config *c, const char *text, size_t size, lt_error *err)
 {
-    *c = (lt_peft_config) { .prefix = "" };
+    *c = (lt_peft_config){ .prefix = "" };
     lt_status st = lt_json_parse(&c->json, text, size, 0, err);
     if (st) return st;
     c->object = c->json.root;
@@ -74,7 +75,7 @@ lt_status lt_peft_config_parse(
 
 bool lt_peft_config_view(lt_peft_config *c, const lt_json *json, const char *prefix)
 {
-    *c = (lt_peft_config) { .object = json->root, .prefix = prefix };
+    *c = (lt_peft_config){ .object = json->root, .prefix = prefix };
     if (!cJSON_IsNumber(field(c, "r")) && !cJSON_IsNumber(field(c, "lora_alpha")))
         return false;
     read_fields(c);
@@ -84,7 +85,7 @@ bool lt_peft_config_view(lt_peft_config *c, const lt_json *json, const char *pre
 void lt_peft_config_release(lt_peft_config *c)
 {
     lt_json_release(&c->json);
-    *c = (lt_peft_config) { .prefix = "" };
+    *c = (lt_peft_config){ .prefix = "" };
 }
 
 static lt_status pattern_matches(
@@ -105,8 +106,8 @@ static lt_status pattern_matches(
     return LT_OK;
 }
 
-static lt_status apply_pattern(const lt_peft_config *c, const char *name, const char *path,
-    double *value, lt_error *err)
+static lt_status apply_pattern(const lt_peft_config *c, const char *name,
+    const char *path, double *value, lt_error *err)
 {
     const cJSON *item;
     cJSON_ArrayForEach(item, field(c, name))
@@ -138,7 +139,8 @@ lt_status lt_peft_config_scale(const lt_peft_config *c, const char *path, uint64
     return LT_OK;
 }
 
-/* ---- writing ------------------------------------------------------------------------ */
+/* ---- writing ------------------------------------------------------------------------
+ */
 
 /* The value most entries have becomes the default; the others get a pattern. */
 static double most_common(const lt_peft_entry *e, size_t n, bool alpha)
@@ -192,8 +194,8 @@ static bool set_default(cJSON *object, const char *name, cJSON *item)
     return set_item(object, name, item);
 }
 
-static bool set_patterns(cJSON *object, const char *name, const lt_peft_entry *e, size_t n,
-    bool alpha, double common)
+static bool set_patterns(cJSON *object, const char *name, const lt_peft_entry *e,
+    size_t n, bool alpha, double common)
 {
     cJSON *patterns = cJSON_CreateObject();
     if (!patterns) return false;
@@ -245,8 +247,8 @@ static bool fill(cJSON *o, const lt_peft_entry *e, size_t n, bool fan, bool caus
 {
     double r = most_common(e, n, false), alpha = most_common(e, n, true);
     return set_item(o, "peft_type", cJSON_CreateString("LORA"))
-        && set_default(o, "task_type",
-            causal ? cJSON_CreateString("CAUSAL_LM") : cJSON_CreateNull())
+        && set_default(
+            o, "task_type", causal ? cJSON_CreateString("CAUSAL_LM") : cJSON_CreateNull())
         && set_default(o, "base_model_name_or_path", cJSON_CreateNull())
         && set_default(o, "bias", cJSON_CreateString("none"))
         && set_default(o, "fan_in_fan_out", cJSON_CreateBool(fan))

@@ -35,7 +35,8 @@ static lt_status set_arguments(
     }
     bool ok = args != NULL;
     if (ok && s->conv_dim_max)
-        ok = put_argument(args, "conv_dim", (double)s->conv_dim_min, (double)s->conv_dim_max)
+        ok = put_argument(
+                 args, "conv_dim", (double)s->conv_dim_min, (double)s->conv_dim_max)
             && put_argument(args, "conv_alpha", s->conv_alpha_min, s->conv_alpha_max);
     char *text = ok ? cJSON_PrintUnformatted(args) : NULL;
     cJSON_Delete(args);
@@ -49,12 +50,13 @@ lt_status lt_describe_network(
     lt_metadata *meta, const lt_network_summary *s, lt_error *err)
 {
     bool linear = s->dim_max > 0;
-    lt_status st = set_range(meta, "ss_network_dim",
-        (double)(linear ? s->dim_min : s->conv_dim_min),
-        (double)(linear ? s->dim_max : s->conv_dim_max), err);
+    lt_status st =
+        set_range(meta, "ss_network_dim", (double)(linear ? s->dim_min : s->conv_dim_min),
+            (double)(linear ? s->dim_max : s->conv_dim_max), err);
     if (!st)
-        st = set_range(meta, "ss_network_alpha", linear ? s->alpha_min : s->conv_alpha_min,
-            linear ? s->alpha_max : s->conv_alpha_max, err);
+        st =
+            set_range(meta, "ss_network_alpha", linear ? s->alpha_min : s->conv_alpha_min,
+                linear ? s->alpha_max : s->conv_alpha_max, err);
     return st ? st : set_arguments(meta, s, err);
 }
 

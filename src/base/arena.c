@@ -20,8 +20,8 @@ void *lt_arena_alloc(lt_arena *arena, uint64_t size, lt_error *err)
 {
     uint64_t need;
     if (!lt_add_size(size, 15, &need) || need > SIZE_MAX / 4) {
-        lt_error_set(err, LT_ERR_NOMEM, "out of memory: %llu bytes",
-            (unsigned long long)size);
+        lt_error_set(
+            err, LT_ERR_NOMEM, "out of memory: %llu bytes", (unsigned long long)size);
         return NULL;
     }
     need &= ~(uint64_t)15;

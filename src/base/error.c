@@ -26,7 +26,8 @@ lt_status lt_error_set(lt_error *err, lt_status code, const char *fmt, ...)
     return code;
 }
 
-lt_status lt_error_at(lt_error *err, lt_status code, uint64_t offset, const char *fmt, ...)
+lt_status lt_error_at(
+    lt_error *err, lt_status code, uint64_t offset, const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);

@@ -27,7 +27,8 @@ static lt_status bad(const struct checker *c, const unsigned char *at, const cha
 
 static void skip_space(struct checker *c)
 {
-    while (c->p < c->end && (*c->p == ' ' || *c->p == '\t' || *c->p == '\n' || *c->p == '\r'))
+    while (c->p < c->end
+        && (*c->p == ' ' || *c->p == '\t' || *c->p == '\n' || *c->p == '\r'))
         c->p++;
 }
 
@@ -35,7 +36,8 @@ static void skip_space(struct checker *c)
 static int utf8_length(const unsigned char *p, const unsigned char *end)
 {
     if (p[0] < 0x80) return 1;
-    int n = p[0] >= 0xc2 && p[0] <= 0xdf ? 2 : (p[0] & 0xf0) == 0xe0 ? 3
+    int n = p[0] >= 0xc2 && p[0] <= 0xdf ? 2
+        : (p[0] & 0xf0) == 0xe0          ? 3
         : p[0] >= 0xf0 && p[0] <= 0xf4   ? 4
                                          : 0;
     if (!n || end - p < n) return 0;
@@ -77,8 +79,8 @@ static lt_status check_escape(struct checker *c)
     if (hi == 0) return bad(c, at, "U+0000 in a string");
     if (hi >= 0xdc00 && hi <= 0xdfff) return bad(c, at, "lone surrogate in a string");
     if (hi < 0xd800 || hi > 0xdbff) return LT_OK;
-    if (c->end - c->p < 6 || c->p[0] != '\\' || c->p[1] != 'u' || !hex4(c->p + 2, c->end, &lo)
-        || lo < 0xdc00 || lo > 0xdfff)
+    if (c->end - c->p < 6 || c->p[0] != '\\' || c->p[1] != 'u'
+        || !hex4(c->p + 2, c->end, &lo) || lo < 0xdc00 || lo > 0xdfff)
         return bad(c, at, "lone surrogate in a string");
     c->p += 6;
     return LT_OK;
@@ -126,14 +128,16 @@ static lt_status check_number(struct checker *c)
         n.is_uint = false;
         c->p++;
         if (!digit(c)) return bad(c, at, "bad number");
-        while (digit(c)) c->p++;
+        while (digit(c))
+            c->p++;
     }
     if (c->p < c->end && (*c->p == 'e' || *c->p == 'E')) {
         n.is_uint = false;
         c->p++;
         if (c->p < c->end && (*c->p == '+' || *c->p == '-')) c->p++;
         if (!digit(c)) return bad(c, at, "bad number");
-        while (digit(c)) c->p++;
+        while (digit(c))
+            c->p++;
     }
     lt_status st = lt_grow((void **)&j->numbers, &j->numbers_capacity, j->n_numbers + 1,
         sizeof *j->numbers, c->err);
@@ -240,10 +244,11 @@ static void link_numbers(cJSON *node, size_t *next)
 lt_status lt_json_parse(
     lt_json *json, const char *text, size_t size, uint64_t base_offset, lt_error *err)
 {
-    *json = (lt_json) { 0 };
+    *json = (lt_json){ 0 };
     const unsigned char *p = (const unsigned char *)text;
-    struct checker c = { .p = p, .start = p, .end = p + size, .base = base_offset,
-        .json = json, .err = err };
+    struct checker c = {
+        .p = p, .start = p, .end = p + size, .base = base_offset, .json = json, .err = err
+    };
     lt_status st = check_text(&c);
     if (!st) {
         json->root = cJSON_ParseWithLength(text, size);
@@ -264,7 +269,7 @@ void lt_json_release(lt_json *json)
     cJSON_Delete(json->root);
     free(json->numbers);
     free(json->member_at);
-    *json = (lt_json) { 0 };
+    *json = (lt_json){ 0 };
 }
 
 bool lt_json_uint(const lt_json *json, const cJSON *node, uint64_t *value)

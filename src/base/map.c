@@ -54,7 +54,7 @@ lt_status lt_map_put(
         if (found) *found = s->value;
         return LT_OK;
     }
-    *s = (struct lt_map_slot) { key, size, value, hash };
+    *s = (struct lt_map_slot){ key, size, value, hash };
     map->count++;
     return LT_OK;
 }
@@ -82,5 +82,5 @@ void lt_map_set(lt_map *map, const char *key, size_t value)
 void lt_map_release(lt_map *map)
 {
     free(map->slots);
-    *map = (lt_map) { 0 };
+    *map = (lt_map){ 0 };
 }

@@ -17,8 +17,8 @@ typedef struct lt_map {
 
 /* Stores value under key. When the key is there already nothing changes and *found (if
  * not NULL) gets the value it has; otherwise *found gets LT_MAP_NONE. */
-lt_status lt_map_put(lt_map *map, const char *key, size_t value, size_t *found,
-    lt_error *err) LT_MUST_USE;
+lt_status lt_map_put(
+    lt_map *map, const char *key, size_t value, size_t *found, lt_error *err) LT_MUST_USE;
 size_t lt_map_get(const lt_map *map, const char *key); /* LT_MAP_NONE when absent */
 size_t lt_map_getn(const lt_map *map, const char *key, size_t key_size);
 /* Replaces the value of a key that is there. */

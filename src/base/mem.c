@@ -26,8 +26,8 @@ void *lt_alloc_work(uint64_t n, size_t item_size, lt_error *err)
     rounded &= ~(uint64_t)63;
     void *p = aligned_alloc(64, rounded ? (size_t)rounded : 64);
     if (!p) {
-        lt_error_set(err, LT_ERR_NOMEM, "out of memory: %llu bytes",
-            (unsigned long long)rounded);
+        lt_error_set(
+            err, LT_ERR_NOMEM, "out of memory: %llu bytes", (unsigned long long)rounded);
     }
     return p;
 }
@@ -57,8 +57,8 @@ lt_status lt_grow(void **p, size_t *capacity, size_t n, size_t item_size, lt_err
     if (lt_mul_size(want, item_size, &size) && size <= SIZE_MAX / 2)
         q = realloc(*p, (size_t)size);
     if (!q) {
-        return lt_error_set(err, LT_ERR_NOMEM, "out of memory: %zu items of %zu bytes",
-            want, item_size);
+        return lt_error_set(
+            err, LT_ERR_NOMEM, "out of memory: %zu items of %zu bytes", want, item_size);
     }
     *p = q;
     *capacity = want;
@@ -84,7 +84,7 @@ void lt_scratch_release(lt_scratch *scratch)
 {
     for (int i = 0; i < LT_SCRATCH_SLOTS; i++)
         lt_free(scratch->slot[i]);
-    *scratch = (lt_scratch) { 0 };
+    *scratch = (lt_scratch){ 0 };
 }
 
 char *lt_strdup(const char *s, lt_error *err)

@@ -168,7 +168,8 @@ static lt_status copy_through_memory(lt_outfile *f, uint64_t offset, int in,
     char *buf = lt_alloc_work(COPY_CHUNK, 1, err);
     if (!buf) return LT_ERR_NOMEM;
     while (size && !st) {
-        ssize_t n = pread(in, buf, size < COPY_CHUNK ? size : COPY_CHUNK, (off_t)in_offset);
+        ssize_t n =
+            pread(in, buf, size < COPY_CHUNK ? size : COPY_CHUNK, (off_t)in_offset);
         if (n < 0 && errno == EINTR) continue;
         if (n < 0) {
             st = lt_error_sys(err, errno, "cannot read: %s", strerror(errno));
@@ -214,8 +215,10 @@ static lt_status send_to_stdout(lt_outfile *f, lt_error *err)
         for (size_t done = 0; done < n && !st;) {
             ssize_t w = write(STDOUT_FILENO, buf + done, n - done);
             if (w < 0 && errno == EINTR) continue;
-            if (w < 0) st = write_failed(f, err);
-            else done += (size_t)w;
+            if (w < 0)
+                st = write_failed(f, err);
+            else
+                done += (size_t)w;
         }
         at += n;
     }

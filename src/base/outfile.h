@@ -24,8 +24,8 @@ lt_status lt_outfile_write(lt_outfile *file, uint64_t offset, const void *src,
     size_t size, lt_error *err) LT_MUST_USE;
 
 /* Reads back what was written (for hashing). */
-lt_status lt_outfile_read(lt_outfile *file, uint64_t offset, void *dst, size_t size,
-    lt_error *err) LT_MUST_USE;
+lt_status lt_outfile_read(
+    lt_outfile *file, uint64_t offset, void *dst, size_t size, lt_error *err) LT_MUST_USE;
 
 /* Copies size bytes from descriptor in at in_offset, in the kernel where it can. */
 lt_status lt_outfile_copy(lt_outfile *file, uint64_t offset, int in, uint64_t in_offset,

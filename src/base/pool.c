@@ -42,8 +42,10 @@ static void *run_worker(void *arg)
         lt_error err = LT_ERROR_INIT;
         lt_status st = p->work(p->ctx, item, w->index, &err);
         pthread_mutex_lock(&p->lock);
-        if (st) record_failure(p, item, st, &err);
-        else if (p->done) p->done(p->ctx, item);
+        if (st)
+            record_failure(p, item, st, &err);
+        else if (p->done)
+            p->done(p->ctx, item);
     }
     pthread_mutex_unlock(&p->lock);
     return NULL;
@@ -55,19 +57,20 @@ lt_status lt_pool_run(int threads, size_t n_items, lt_work_fn work, lt_done_fn d
     if (threads < 1) threads = 1;
     if (threads > LT_MAX_THREADS) threads = LT_MAX_THREADS;
     if ((size_t)threads > n_items) threads = n_items ? (int)n_items : 1;
-    struct pool pool = { .n_items = n_items, .work = work, .done = done, .ctx = ctx,
-        .error = LT_ERROR_INIT };
+    struct pool pool = {
+        .n_items = n_items, .work = work, .done = done, .ctx = ctx, .error = LT_ERROR_INIT
+    };
     pthread_mutex_init(&pool.lock, NULL);
     pthread_t ids[LT_MAX_THREADS];
     struct worker workers[LT_MAX_THREADS];
     int started = 0;
     /* The calling thread is worker 0; a thread that cannot be had is done without. */
     for (int i = 1; i < threads; i++) {
-        workers[i] = (struct worker) { &pool, i };
+        workers[i] = (struct worker){ &pool, i };
         if (pthread_create(&ids[i], NULL, run_worker, &workers[i])) break;
         started = i;
     }
-    workers[0] = (struct worker) { &pool, 0 };
+    workers[0] = (struct worker){ &pool, 0 };
     run_worker(&workers[0]);
     for (int i = 1; i <= started; i++)
         pthread_join(ids[i], NULL);

@@ -30,8 +30,8 @@ int lt_temp_fd(lt_error *err)
     }
     int fd = mkstemp(path);
     if (fd < 0) {
-        lt_error_sys(err, errno, "cannot make a temporary file in '%s': %s", dir,
-            strerror(errno));
+        lt_error_sys(
+            err, errno, "cannot make a temporary file in '%s': %s", dir, strerror(errno));
         return -1;
     }
     unlink(path);
@@ -44,7 +44,8 @@ static lt_status write_all(int fd, const char *p, size_t n, lt_error *err)
         ssize_t w = write(fd, p, n);
         if (w < 0 && errno == EINTR) continue;
         if (w < 0)
-            return lt_error_sys(err, errno, "cannot spool the input: %s", strerror(errno));
+            return lt_error_sys(
+                err, errno, "cannot spool the input: %s", strerror(errno));
         p += w;
         n -= (size_t)w;
     }

@@ -93,7 +93,8 @@ static cJSON *to_json(const lt_extract_report *r, bool verbose)
 static void print_text(FILE *to, const struct options *o, const lt_extract_report *r)
 {
     fprintf(to, "%s: %zu modules, rank ", o->output, r->modules_written);
-    if (r->rank_min == r->rank_max) fprintf(to, "%llu", (unsigned long long)r->rank_max);
+    if (r->rank_min == r->rank_max)
+        fprintf(to, "%llu", (unsigned long long)r->rank_max);
     else
         fprintf(to, "%llu to %llu", (unsigned long long)r->rank_min,
             (unsigned long long)r->rank_max);
@@ -108,8 +109,8 @@ static void print_text(FILE *to, const struct options *o, const lt_extract_repor
     lt_print_notes(to, "not carried", &r->skipped, o->common.verbose);
     for (size_t i = 0; o->common.verbose && i < r->modules_written; i++) {
         const lt_extracted *m = &r->modules[i];
-        fprintf(to, "    rank %-4llu norm %-10.4g error %.4g  ", (unsigned long long)m->rank,
-            sqrt(m->energy), relative(m));
+        fprintf(to, "    rank %-4llu norm %-10.4g error %.4g  ",
+            (unsigned long long)m->rank, sqrt(m->energy), relative(m));
         lt_print_safe(to, m->name);
         fputc('\n', to);
     }
@@ -124,20 +125,34 @@ static lt_status run(void *filled, int n_args, char **args, lt_error *err)
     if (!o->base || !o->tuned || !o->output)
         return lt_error_set(err, LT_ERR_ARG, "--base, --tuned and -o are needed");
     if (o->split && strcmp(o->split, "sqrt") && strcmp(o->split, "up"))
-        return lt_error_set(err, LT_ERR_ARG, "--split takes sqrt or up, not '%s'", o->split);
-    lt_extract_options x = { .base = o->base, .tuned = o->tuned, .output = o->output,
-        .rank = o->rank, .conv_rank = o->conv_rank, .alpha = o->alpha, .dtype = o->dtype,
-        .dialect = o->dialect, .include = o->include.items, .exclude = o->exclude.items,
-        .min_diff = o->min_diff, .max_error = o->max_error, .all_modules = o->all_modules,
-        .overwrite = o->force, .threads = o->threads,
-        .split = o->split && !strcmp(o->split, "up") ? LT_FACTORS_UP : LT_FACTORS_BALANCED,
+        return lt_error_set(
+            err, LT_ERR_ARG, "--split takes sqrt or up, not '%s'", o->split);
+    lt_extract_options x = { .base = o->base,
+        .tuned = o->tuned,
+        .output = o->output,
+        .rank = o->rank,
+        .conv_rank = o->conv_rank,
+        .alpha = o->alpha,
+        .dtype = o->dtype,
+        .dialect = o->dialect,
+        .include = o->include.items,
+        .exclude = o->exclude.items,
+        .min_diff = o->min_diff,
+        .max_error = o->max_error,
+        .all_modules = o->all_modules,
+        .overwrite = o->force,
+        .threads = o->threads,
+        .split =
+            o->split && !strcmp(o->split, "up") ? LT_FACTORS_UP : LT_FACTORS_BALANCED,
         .progress = lt_progress_meter(o->common.quiet) };
     lt_extract_report r;
     FILE *to = lt_report_stream(o->output);
     lt_status st = lt_extract(&x, &r, err);
     if (x.progress.tick) lt_progress_clear();
-    if (!st && o->common.json) st = lt_print_json(to, to_json(&r, o->common.verbose), err);
-    else if (!st && !o->common.quiet) print_text(to, o, &r);
+    if (!st && o->common.json)
+        st = lt_print_json(to, to_json(&r, o->common.verbose), err);
+    else if (!st && !o->common.quiet)
+        print_text(to, o, &r);
     if (st && o->common.verbose) lt_print_notes(stderr, "not carried", &r.skipped, true);
     lt_extract_report_release(&r);
     return st;

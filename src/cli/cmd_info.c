@@ -47,10 +47,14 @@ static lt_status describe(const struct options *o, const char *path, lt_error *e
     const char *shown = strcmp(path, "-") ? path : "standard input";
     lt_status st = lt_info_open(&info, path, err);
     if (st) return st;
-    if (o->common.json) st = lt_print_json(stdout, lt_info_json(shown, &info), err);
-    else if (o->tensors) print_tensors(info.store);
-    else if (o->metadata) print_metadata(lt_store_metadata(info.store));
-    else lt_info_print(shown, &info, o->common.verbose);
+    if (o->common.json)
+        st = lt_print_json(stdout, lt_info_json(shown, &info), err);
+    else if (o->tensors)
+        print_tensors(info.store);
+    else if (o->metadata)
+        print_metadata(lt_store_metadata(info.store));
+    else
+        lt_info_print(shown, &info, o->common.verbose);
     lt_info_release(&info);
     return st;
 }

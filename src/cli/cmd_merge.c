@@ -26,20 +26,21 @@ static const lt_opt options[] = {
         "merge what fits although something does not", { NULL } },
     { "dry-run", 'n', OPT_FLAG, AT(dry_run), NULL, "print the plan, write nothing",
         { NULL } },
-    { "threads", 'j', OPT_COUNT, AT(threads), "N", "worker threads [all cores]", { NULL } },
+    { "threads", 'j', OPT_COUNT, AT(threads), "N", "worker threads [all cores]",
+        { NULL } },
     { "force", 'f', OPT_FLAG, AT(force), NULL, "overwrite the output", { "overwrite" } },
     { NULL, 0, OPT_FLAG, 0, NULL, NULL, { NULL } },
 };
 
-static const char notes[]
-    = "LORA is an adapter file, a PEFT folder or '-'; ':WEIGHT' multiplies it and may\n"
-      "be negative (un-merge). A file whose name ends like a weight is found as it is.\n";
+static const char notes[] =
+    "LORA is an adapter file, a PEFT folder or '-'; ':WEIGHT' multiplies it and may\n"
+    "be negative (un-merge). A file whose name ends like a weight is found as it is.\n";
 
 /* LORA[:WEIGHT]; arg is cut at the colon. */
 static lt_status parse_input(char *arg, lt_merge_input *in, lt_error *err)
 {
     char *colon = strrchr(arg, ':'), *end;
-    *in = (lt_merge_input) { arg, 1 };
+    *in = (lt_merge_input){ arg, 1 };
     if (!colon || colon == arg || !access(arg, F_OK)) return LT_OK;
     double v = strtod(colon + 1, &end);
     if (end == colon + 1 || *end) return LT_OK; /* a colon that belongs to the name */
@@ -95,8 +96,7 @@ static void print_plan(FILE *to, const lt_merge_report *r)
 static void print_text(FILE *to, const struct options *o, const lt_merge_report *r)
 {
     if (o->dry_run || o->common.verbose) print_plan(to, r);
-    fprintf(to,
-        "%s: %zu modules applied to %zu tensors, %zu tensors passed through%s\n",
+    fprintf(to, "%s: %zu modules applied to %zu tensors, %zu tensors passed through%s\n",
         o->dry_run ? "plan" : o->output, r->modules_applied, r->tensors_changed,
         r->tensors_passed_through, r->tensors_cast ? "" : " byte for byte");
     if (r->tensors_cast) fprintf(to, "cast       %zu tensors\n", r->tensors_cast);
@@ -123,9 +123,15 @@ static void print_misfits(const lt_merge_report *r)
 
 static lt_status merge(struct options *o, lt_merge_input *inputs, size_t n, lt_error *err)
 {
-    lt_merge_options x = { .base = o->base, .output = o->output, .inputs = inputs,
-        .n_inputs = n, .dtype = o->dtype, .allow_unmatched = o->allow_unmatched,
-        .dry_run = o->dry_run, .overwrite = o->force, .threads = o->threads,
+    lt_merge_options x = { .base = o->base,
+        .output = o->output,
+        .inputs = inputs,
+        .n_inputs = n,
+        .dtype = o->dtype,
+        .allow_unmatched = o->allow_unmatched,
+        .dry_run = o->dry_run,
+        .overwrite = o->force,
+        .threads = o->threads,
         .progress = lt_progress_meter(o->common.quiet) };
     lt_merge_report r;
     FILE *to = lt_report_stream(o->output);
@@ -133,7 +139,8 @@ static lt_status merge(struct options *o, lt_merge_input *inputs, size_t n, lt_e
     if (x.progress.tick) lt_progress_clear();
     if (!st && o->common.json)
         st = lt_print_json(to, to_json(&r, o->dry_run || o->common.verbose), err);
-    else if (!st && !o->common.quiet) print_text(to, o, &r);
+    else if (!st && !o->common.quiet)
+        print_text(to, o, &r);
     if (st == LT_ERR_MISMATCH) print_misfits(&r);
     lt_merge_report_release(&r);
     return st;

@@ -20,7 +20,8 @@ static const lt_opt options[] = {
         "adapter file, '-', or folder (DIR/) for PEFT", { "save-to", "out-path" } },
     { "rank", 'r', OPT_RANK, AT(rank), "R", "the new rank", { "new-rank", "dim" } },
     { "conv-rank", 0, OPT_RANK, AT(conv_rank), "R",
-        "rank of convolutions with a kernel [as --rank]", { "new-conv-rank", "conv-dim" } },
+        "rank of convolutions with a kernel [as --rank]",
+        { "new-conv-rank", "conv-dim" } },
     { "alpha", 0, OPT_NUMBER, AT(alpha), "A",
         "alpha to store [each module's scale is kept]", { "network-alpha" } },
     { "dtype", 0, OPT_STRING, AT(dtype), "TYPE", "keep, f32, f16 or bf16 [keep]",
@@ -31,7 +32,8 @@ static const lt_opt options[] = {
         "singular values: sqrt on both factors, or up [sqrt]", { NULL } },
     { "input", 'i', OPT_STRING, AT(input), "FILE", "the adapter, instead of an operand",
         { "model" } },
-    { "threads", 'j', OPT_COUNT, AT(threads), "N", "worker threads [all cores]", { NULL } },
+    { "threads", 'j', OPT_COUNT, AT(threads), "N", "worker threads [all cores]",
+        { NULL } },
     { "force", 'f', OPT_FLAG, AT(force), NULL, "overwrite the output", { "overwrite" } },
     { NULL, 0, OPT_FLAG, 0, NULL, NULL, { NULL } },
 };
@@ -106,18 +108,28 @@ static lt_status run(void *filled, int n_args, char **args, lt_error *err)
     if (!o->input || !o->output || !o->rank)
         return lt_error_set(err, LT_ERR_ARG, "an adapter, --rank and -o are needed");
     if (o->split && strcmp(o->split, "sqrt") && strcmp(o->split, "up"))
-        return lt_error_set(err, LT_ERR_ARG, "--split takes sqrt or up, not '%s'", o->split);
-    lt_resize_options x = { .input = o->input, .output = o->output, .rank = o->rank,
-        .conv_rank = o->conv_rank, .alpha = o->alpha, .dtype = o->dtype,
-        .max_error = o->max_error, .overwrite = o->force, .threads = o->threads,
-        .split = o->split && !strcmp(o->split, "up") ? LT_FACTORS_UP : LT_FACTORS_BALANCED,
+        return lt_error_set(
+            err, LT_ERR_ARG, "--split takes sqrt or up, not '%s'", o->split);
+    lt_resize_options x = { .input = o->input,
+        .output = o->output,
+        .rank = o->rank,
+        .conv_rank = o->conv_rank,
+        .alpha = o->alpha,
+        .dtype = o->dtype,
+        .max_error = o->max_error,
+        .overwrite = o->force,
+        .threads = o->threads,
+        .split =
+            o->split && !strcmp(o->split, "up") ? LT_FACTORS_UP : LT_FACTORS_BALANCED,
         .progress = lt_progress_meter(o->common.quiet) };
     lt_resize_report r;
     FILE *to = lt_report_stream(o->output);
     lt_status st = lt_resize(&x, &r, err);
     if (x.progress.tick) lt_progress_clear();
-    if (!st && o->common.json) st = lt_print_json(to, to_json(&r, o->common.verbose), err);
-    else if (!st && !o->common.quiet) print_text(to, o, &r);
+    if (!st && o->common.json)
+        st = lt_print_json(to, to_json(&r, o->common.verbose), err);
+    else if (!st && !o->common.quiet)
+        print_text(to, o, &r);
     lt_resize_report_release(&r);
     return st;
 }

@@ -7,15 +7,19 @@
 
 static const char *role_text(lt_role role)
 {
-    return role == LT_ROLE_BASE ? "base" : role == LT_ROLE_ADAPTER ? "adapter" : "unknown";
+    return role == LT_ROLE_BASE   ? "base"
+        : role == LT_ROLE_ADAPTER ? "adapter"
+                                  : "unknown";
 }
 
 static const lt_family *family_of(const lt_info *info)
 {
-    return info->adapter ? lt_adapter_family(info->adapter) : lt_model_family(info->model);
+    return info->adapter ? lt_adapter_family(info->adapter)
+                         : lt_model_family(info->model);
 }
 
-/* ---- histograms --------------------------------------------------------------------- */
+/* ---- histograms ---------------------------------------------------------------------
+ */
 
 /* Distinct values with their counts, ascending. */
 struct histogram {
@@ -68,7 +72,8 @@ static struct histogram histogram_of(const lt_adapter *a, enum quantity what)
     return h;
 }
 
-/* ---- what an adapter covers --------------------------------------------------------- */
+/* ---- what an adapter covers ---------------------------------------------------------
+ */
 
 /* Modules whose names agree up to their first number: "down_blocks" 0 to 3. */
 struct group {
@@ -85,8 +90,9 @@ struct coverage {
 static const char *skip_prefix(const char *name)
 {
     static const char *const prefixes[] = { "lora_unet_", "lora_te1_", "lora_te2_",
-        "lora_te3_", "lora_te_", "lycoris_", "lora_transformer_", "unet.", "text_encoder.",
-        "text_encoder_2.", "transformer.", "diffusion_model.", "base_model.model." };
+        "lora_te3_", "lora_te_", "lycoris_", "lora_transformer_", "unet.",
+        "text_encoder.", "text_encoder_2.", "transformer.", "diffusion_model.",
+        "base_model.model." };
     for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++) {
         size_t n = strlen(prefixes[i]);
         if (!strncmp(name, prefixes[i], n)) return name + n;
@@ -126,7 +132,7 @@ static void cover(struct coverage *c, const char *module)
         return;
     }
     if (c->n == c->capacity) return;
-    c->groups[c->n++] = (struct group) { component, name, size, 1, number, number };
+    c->groups[c->n++] = (struct group){ component, name, size, 1, number, number };
 }
 
 static struct coverage coverage_of(const lt_adapter *a)
@@ -149,15 +155,18 @@ static void print_coverage(const lt_adapter *a)
         snprintf(stem, sizeof stem, "%.*s", (int)g->stem_size, g->stem);
         printf("  %-10s%s: ", i ? "" : "covers", g->component);
         lt_print_safe(stdout, stem);
-        if (g->low >= 0 && g->low == g->high) printf(" %ld", g->low);
-        else if (g->low >= 0) printf(" %ld to %ld", g->low, g->high);
+        if (g->low >= 0 && g->low == g->high)
+            printf(" %ld", g->low);
+        else if (g->low >= 0)
+            printf(" %ld to %ld", g->low, g->high);
         printf(" (%zu)\n", g->count);
     }
     if (c.n > most) printf("            and %zu more groups\n", c.n - most);
     free(c.groups);
 }
 
-/* ---- text --------------------------------------------------------------------------- */
+/* ---- text ---------------------------------------------------------------------------
+ */
 
 static void print_header(const char *path, const lt_info *info)
 {
@@ -169,7 +178,8 @@ static void print_header(const char *path, const lt_info *info)
             lt_dialect_id(lt_adapter_dialect(info->adapter)),
             known ? lt_family_title(family) : "an unknown family");
     else
-        printf(": %s\n", known ? lt_family_title(family) : "tensors of an unknown family");
+        printf(
+            ": %s\n", known ? lt_family_title(family) : "tensors of an unknown family");
 }
 
 static void print_tensors_line(const lt_info *info)
@@ -178,7 +188,8 @@ static void print_tensors_line(const lt_info *info)
     printf("  %-10s%zu, %llu parameters, %s:", "tensors", lt_store_count(info->store),
         (unsigned long long)info->params, lt_size_text(info->bytes, size));
     for (int d = 0; d < LT_DTYPE_COUNT; d++)
-        if (info->dtypes[d]) printf(" %s %zu", lt_dtype_get((lt_dtype)d)->name, info->dtypes[d]);
+        if (info->dtypes[d])
+            printf(" %s %zu", lt_dtype_get((lt_dtype)d)->name, info->dtypes[d]);
     putchar('\n');
 }
 
@@ -259,8 +270,8 @@ static void print_modules(const lt_adapter *a)
         const lt_module *m = lt_adapter_module(a, i);
         printf("    %-8s rank %-4llu alpha %-8g scale %-8g %llu x %llu  ",
             lt_kind_id(m->kind), (unsigned long long)m->rank,
-            m->has_alpha ? m->alpha : (double)m->rank, m->scale, (unsigned long long)m->out,
-            (unsigned long long)m->in);
+            m->has_alpha ? m->alpha : (double)m->rank, m->scale,
+            (unsigned long long)m->out, (unsigned long long)m->in);
         lt_print_safe(stdout, m->name);
         putchar('\n');
     }
@@ -274,14 +285,19 @@ void lt_info_print(const char *path, const lt_info *info, bool verbose)
     printf("  %-10s%s, %s\n", "container", lt_store_container(info->store),
         lt_size_text(lt_store_file_size(info->store), size));
     print_tensors_line(info);
-    if (info->adapter) print_adapter(info->adapter);
-    else print_model(info->model, verbose);
-    if (meta->count) printf("  %-10s%zu entries (--metadata shows them)\n", "metadata", meta->count);
-    else printf("  %-10snone\n", "metadata");
+    if (info->adapter)
+        print_adapter(info->adapter);
+    else
+        print_model(info->model, verbose);
+    if (meta->count)
+        printf("  %-10s%zu entries (--metadata shows them)\n", "metadata", meta->count);
+    else
+        printf("  %-10snone\n", "metadata");
     if (info->adapter && verbose) print_modules(info->adapter);
 }
 
-/* ---- JSON --------------------------------------------------------------------------- */
+/* ---- JSON ---------------------------------------------------------------------------
+ */
 
 static void add_shape(cJSON *o, const lt_module *m)
 {
@@ -300,8 +316,10 @@ static void add_modules(cJSON *o, const lt_adapter *a)
         cJSON_AddStringToObject(item, "kind", lt_kind_id(m->kind));
         cJSON_AddStringToObject(item, "part", lt_component_of_name(m->name));
         cJSON_AddNumberToObject(item, "rank", (double)m->rank);
-        if (m->has_alpha) cJSON_AddNumberToObject(item, "alpha", m->alpha);
-        else cJSON_AddNullToObject(item, "alpha");
+        if (m->has_alpha)
+            cJSON_AddNumberToObject(item, "alpha", m->alpha);
+        else
+            cJSON_AddNullToObject(item, "alpha");
         cJSON_AddNumberToObject(item, "scale", m->scale);
         add_shape(item, m);
         cJSON_AddItemToArray(list, item);

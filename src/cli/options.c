@@ -14,13 +14,14 @@
 #define FIRST_CODE 1000
 
 const lt_opt lt_common_options[] = {
-    { "json", 0, OPT_FLAG, offsetof(lt_common, json), NULL,
-        "report as one JSON object", { NULL } },
+    { "json", 0, OPT_FLAG, offsetof(lt_common, json), NULL, "report as one JSON object",
+        { NULL } },
     { "verbose", 'v', OPT_FLAG, offsetof(lt_common, verbose), NULL, "report every module",
         { NULL } },
     { "quiet", 'q', OPT_FLAG, offsetof(lt_common, quiet), NULL,
         "no progress and no report in text", { NULL } },
-    { "help", 'h', OPT_FLAG, offsetof(lt_common, help), NULL, "show this help", { NULL } },
+    { "help", 'h', OPT_FLAG, offsetof(lt_common, help), NULL, "show this help",
+        { NULL } },
     { NULL, 0, OPT_FLAG, 0, NULL, NULL, { NULL } },
 };
 
@@ -35,7 +36,7 @@ struct table {
 static void add_long(struct table *t, const char *name, const lt_opt *row, int code)
 {
     if (t->n_longs + 1 >= MAX_LONG) return;
-    t->longs[t->n_longs++] = (struct option) { name,
+    t->longs[t->n_longs++] = (struct option){ name,
         row->type == OPT_FLAG ? no_argument : required_argument, NULL, code };
 }
 
@@ -61,7 +62,8 @@ static const lt_opt *row_of(const struct table *t, int code)
     return NULL;
 }
 
-static lt_status bad_value(const lt_opt *o, const char *text, const char *want, lt_error *err)
+static lt_status bad_value(
+    const lt_opt *o, const char *text, const char *want, lt_error *err)
 {
     return lt_error_set(err, LT_ERR_ARG, "--%s takes %s, not '%s'", o->name, want, text);
 }
@@ -73,9 +75,12 @@ static lt_status store_integer(
     errno = 0;
     long v = strtol(text, &end, 10);
     snprintf(want, sizeof want, "a whole number from 1 to %ld", max);
-    if (errno || *end || end == text || v < 1 || v > max) return bad_value(o, text, want, err);
-    if (o->type == OPT_RANK) *(uint64_t *)dst = (uint64_t)v;
-    else *(int *)dst = (int)v;
+    if (errno || *end || end == text || v < 1 || v > max)
+        return bad_value(o, text, want, err);
+    if (o->type == OPT_RANK)
+        *(uint64_t *)dst = (uint64_t)v;
+    else
+        *(int *)dst = (int)v;
     return LT_OK;
 }
 
@@ -89,7 +94,8 @@ static lt_status store_number(const lt_opt *o, const char *text, char *dst, lt_e
     return LT_OK;
 }
 
-static lt_status store_value(const lt_opt *o, const char *text, void *options, lt_error *err)
+static lt_status store_value(
+    const lt_opt *o, const char *text, void *options, lt_error *err)
 {
     char *dst = (char *)options + o->offset;
     lt_list *list = (lt_list *)dst;

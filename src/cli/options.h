@@ -24,9 +24,9 @@ typedef struct lt_opt {
     const char *name; /* long form without dashes; NULL ends a table */
     char letter;      /* short form or 0 */
     lt_opt_type type;
-    size_t offset;       /* of the field in the command's option struct */
-    const char *value;   /* what stands for the value in help: "FILE" */
-    const char *help;    /* one line */
+    size_t offset;          /* of the field in the command's option struct */
+    const char *value;      /* what stands for the value in help: "FILE" */
+    const char *help;       /* one line */
     const char *aliases[5]; /* other long names, NULL ends */
 } lt_opt;
 
@@ -39,9 +39,9 @@ typedef struct lt_command lt_command;
 struct lt_command {
     const char *name, *summary, *synopsis;
     const lt_opt *options;
-    size_t options_size;      /* of the option struct */
-    const void *defaults;     /* an option struct, or NULL for zeros */
-    const char *notes;        /* more help text, or NULL */
+    size_t options_size;  /* of the option struct */
+    const void *defaults; /* an option struct, or NULL for zeros */
+    const char *notes;    /* more help text, or NULL */
     /* options is the filled struct; args are the operands. */
     lt_status (*run)(void *options, int n_args, char **args, lt_error *err);
 };

@@ -16,7 +16,8 @@
 
 typedef struct lt_format {
     const char *name;
-    /* True when head (the file's first size bytes, at most LT_PROBE_SIZE) looks like it. */
+    /* True when head (the file's first size bytes, at most LT_PROBE_SIZE) looks like it.
+     */
     bool (*probe)(const unsigned char *head, size_t size, uint64_t file_size);
     /* Fills store's tensors (through lt_store_add) and metadata. */
     lt_status (*read_header)(lt_store *store, lt_error *err);
@@ -38,7 +39,8 @@ struct lt_store {
 };
 
 /* Appends a tensor; its name is copied. A name that is there already is refused. */
-lt_status lt_store_add(lt_store *store, const lt_tensor *tensor, lt_error *err) LT_MUST_USE;
+lt_status lt_store_add(
+    lt_store *store, const lt_tensor *tensor, lt_error *err) LT_MUST_USE;
 
 /* ---- writers ----------------------------------------------------------------------- */
 

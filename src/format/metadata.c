@@ -40,7 +40,7 @@ lt_status lt_metadata_set(
         free(v);
         return st;
     }
-    meta->entries[meta->count++] = (struct lt_metadata_entry) { k, v };
+    meta->entries[meta->count++] = (struct lt_metadata_entry){ k, v };
     return LT_OK;
 }
 
@@ -70,5 +70,5 @@ void lt_metadata_release(lt_metadata *meta)
         free(meta->entries[i].value);
     }
     free(meta->entries);
-    *meta = (lt_metadata) { 0 };
+    *meta = (lt_metadata){ 0 };
 }

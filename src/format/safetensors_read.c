@@ -40,12 +40,13 @@ static bool probe(const unsigned char *head, size_t size, uint64_t file_size)
     (void)file_size;
     /* Anything with a length and an opening brace is held to the format's rules; so is
      * what is too short to tell, unless it starts like text. */
-    if (size > 8) return head[8] == '{' || head[8] == ' ' || read_u64(head) <= LT_MAX_HEADER_SIZE;
+    if (size > 8)
+        return head[8] == '{' || head[8] == ' ' || read_u64(head) <= LT_MAX_HEADER_SIZE;
     return size > 0;
 }
 
-static lt_status fault(struct header *h, uint64_t at, const char *name, lt_status code,
-    const char *what)
+static lt_status fault(
+    struct header *h, uint64_t at, const char *name, lt_status code, const char *what)
 {
     lt_error_at(h->err, code, at, "%s", what);
     return name ? lt_error_where(h->err, "tensor '%s'", name) : code;
@@ -60,12 +61,12 @@ static lt_status read_metadata(struct header *h, const cJSON *node, uint64_t at)
     cJSON_ArrayForEach(item, node)
     {
         if (!cJSON_IsString(item)) {
-            lt_error_at(h->err, LT_ERR_FORMAT, at, "__metadata__ value of '%s' is not a string",
-                item->string);
+            lt_error_at(h->err, LT_ERR_FORMAT, at,
+                "__metadata__ value of '%s' is not a string", item->string);
             return LT_ERR_FORMAT;
         }
-        lt_status st
-            = lt_metadata_set(&h->store->metadata, item->string, item->valuestring, h->err);
+        lt_status st =
+            lt_metadata_set(&h->store->metadata, item->string, item->valuestring, h->err);
         if (st) return st;
     }
     return LT_OK;
@@ -84,15 +85,18 @@ static const cJSON *sole(const cJSON *object, const char *name)
     return hit;
 }
 
-static lt_status read_shape(struct header *h, const cJSON *node, lt_tensor *t, uint64_t at)
+static lt_status read_shape(
+    struct header *h, const cJSON *node, lt_tensor *t, uint64_t at)
 {
     const cJSON *dim;
     if (!cJSON_IsArray(node))
-        return fault(h, at, t->name, LT_ERR_FORMAT, "'shape' is missing, doubled or no array");
+        return fault(
+            h, at, t->name, LT_ERR_FORMAT, "'shape' is missing, doubled or no array");
     cJSON_ArrayForEach(dim, node)
     {
         if (t->n_dims == LT_MAX_DIMS)
-            return fault(h, at, t->name, LT_ERR_LIMIT, "more dimensions than are handled");
+            return fault(
+                h, at, t->name, LT_ERR_LIMIT, "more dimensions than are handled");
         if (!lt_json_uint(&h->json, dim, &t->shape[t->n_dims++]))
             return fault(
                 h, at, t->name, LT_ERR_FORMAT, "'shape' holds something else than sizes");
@@ -142,9 +146,11 @@ static lt_status read_tensor(struct header *h, const cJSON *node, uint64_t at)
         return fault(h, at, t.name, LT_ERR_FORMAT, "the entry is not an object");
     const cJSON *dtype = sole(node, "dtype");
     if (!cJSON_IsString(dtype))
-        return fault(h, at, t.name, LT_ERR_FORMAT, "'dtype' is missing, doubled or no string");
+        return fault(
+            h, at, t.name, LT_ERR_FORMAT, "'dtype' is missing, doubled or no string");
     if (!lt_dtype_by_name(dtype->valuestring, &t.dtype)) {
-        lt_error_at(h->err, LT_ERR_FORMAT, at, "unknown dtype '%.40s'", dtype->valuestring);
+        lt_error_at(
+            h->err, LT_ERR_FORMAT, at, "unknown dtype '%.40s'", dtype->valuestring);
         return lt_error_where(h->err, "tensor '%s'", t.name);
     }
     lt_status st = read_shape(h, sole(node, "shape"), &t, at);
@@ -201,7 +207,8 @@ static lt_status read_members(struct header *h)
         if (is_metadata && has_metadata)
             return fault(h, at, NULL, LT_ERR_FORMAT, "__metadata__ stands twice");
         has_metadata |= is_metadata;
-        lt_status st = is_metadata ? read_metadata(h, node, at) : read_tensor(h, node, at);
+        lt_status st =
+            is_metadata ? read_metadata(h, node, at) : read_tensor(h, node, at);
         if (st) return st;
     }
     return check_tiling(h);
@@ -214,7 +221,8 @@ static lt_status load_text(lt_store *store, char **text, uint64_t *size, lt_erro
     *text = NULL;
     if (file_size < 8)
         return lt_error_at(err, LT_ERR_FORMAT, file_size,
-            "the file has %llu bytes, too few for a header", (unsigned long long)file_size);
+            "the file has %llu bytes, too few for a header",
+            (unsigned long long)file_size);
     lt_status st = lt_source_read(store->source, 0, prefix, 8, err);
     if (st) return st;
     *size = read_u64(prefix);
@@ -247,8 +255,8 @@ static lt_status read_header(lt_store *store, lt_error *err)
     return st;
 }
 
-static lt_status read_bytes(const lt_store *store, const lt_tensor *tensor, uint64_t first,
-    void *dst, size_t size, lt_error *err)
+static lt_status read_bytes(const lt_store *store, const lt_tensor *tensor,
+    uint64_t first, void *dst, size_t size, lt_error *err)
 {
     return lt_source_read(store->source, tensor->offset + first, dst, size, err);
 }

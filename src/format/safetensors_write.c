@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* safetensors header: compact JSON, "__metadata__" first, then the tensors in the order of
- * their data, padded with spaces to a multiple of 8 as the reference writer does. */
+/* safetensors header: compact JSON, "__metadata__" first, then the tensors in the order
+ * of their data, padded with spaces to a multiple of 8 as the reference writer does. */
 #include "format/format.h"
 
 #include "base/json.h"
@@ -14,7 +14,8 @@ static bool add_metadata(cJSON *root, const lt_metadata *meta)
     if (!meta->count) return true;
     cJSON *object = cJSON_AddObjectToObject(root, "__metadata__");
     for (size_t i = 0; object && i < meta->count; i++)
-        if (!cJSON_AddStringToObject(object, meta->entries[i].key, meta->entries[i].value))
+        if (!cJSON_AddStringToObject(
+                object, meta->entries[i].key, meta->entries[i].value))
             return false;
     return object != NULL;
 }
@@ -30,7 +31,8 @@ static cJSON *tensor_entry(const lt_tensor *t)
 {
     cJSON *entry = cJSON_CreateObject();
     if (!entry) return NULL;
-    bool ok = cJSON_AddStringToObject(entry, "dtype", lt_dtype_get(t->dtype)->name) != NULL;
+    bool ok =
+        cJSON_AddStringToObject(entry, "dtype", lt_dtype_get(t->dtype)->name) != NULL;
     cJSON *shape = cJSON_AddArrayToObject(entry, "shape");
     for (unsigned i = 0; i < t->n_dims && shape && ok; i++)
         ok = add_integer(shape, t->shape[i]);
@@ -69,8 +71,8 @@ static lt_status make_header(
     size_t length = strlen(text), padded = (length + 7) / 8 * 8;
     if (padded > LT_MAX_HEADER_SIZE) {
         free(text);
-        return lt_error_set(err, LT_ERR_LIMIT, "the header would be over %u bytes",
-            LT_MAX_HEADER_SIZE);
+        return lt_error_set(
+            err, LT_ERR_LIMIT, "the header would be over %u bytes", LT_MAX_HEADER_SIZE);
     }
     char *bytes = malloc(8 + padded);
     if (!bytes) {

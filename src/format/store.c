@@ -51,8 +51,8 @@ static lt_status pick_format(lt_store *store, lt_error *err)
         return LT_OK;
     }
     if (other)
-        return lt_error_set(
-            err, LT_ERR_UNSUPPORTED, "this is %s; only safetensors files are read", other);
+        return lt_error_set(err, LT_ERR_UNSUPPORTED,
+            "this is %s; only safetensors files are read", other);
     if (file_size == 0) return lt_error_at(err, LT_ERR_FORMAT, 0, "the file is empty");
     return lt_error_at(err, LT_ERR_FORMAT, 0, "not a tensor file that loratool knows");
 }

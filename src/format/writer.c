@@ -47,7 +47,8 @@ lt_status lt_writer_add(lt_writer *w, const char *name, lt_dtype dtype, unsigned
     const uint64_t *shape, size_t *index, lt_error *err)
 {
     if (w->begun) return lt_error_set(err, LT_ERR_INTERNAL, "tensor added after begin");
-    if (n_dims > LT_MAX_DIMS) return lt_error_set(err, LT_ERR_LIMIT, "too many dimensions");
+    if (n_dims > LT_MAX_DIMS)
+        return lt_error_set(err, LT_ERR_LIMIT, "too many dimensions");
     lt_tensor t = { .dtype = dtype, .n_dims = n_dims };
     for (unsigned i = 0; i < n_dims; i++)
         t.shape[i] = shape[i];
@@ -61,8 +62,8 @@ lt_status lt_writer_add(lt_writer *w, const char *name, lt_dtype dtype, unsigned
     st = lt_map_put(&w->by_name, t.name, w->count, &found, err);
     if (st) return st;
     if (found != LT_MAP_NONE)
-        return lt_error_set(
-            err, LT_ERR_MISMATCH, "two modules would be written under the name '%s'", name);
+        return lt_error_set(err, LT_ERR_MISMATCH,
+            "two modules would be written under the name '%s'", name);
     if (index) *index = w->count;
     w->tensors[w->count++] = t;
     return LT_OK;
@@ -98,8 +99,8 @@ static void sort_layout(size_t *p, size_t *tmp, size_t n, const lt_tensor *tenso
 
 static lt_status lay_out(lt_writer *w, lt_order order, lt_error *err)
 {
-    lt_status st = lt_grow(
-        (void **)&w->layout, &w->layout_capacity, 2 * w->count + 1, sizeof *w->layout, err);
+    lt_status st = lt_grow((void **)&w->layout, &w->layout_capacity, 2 * w->count + 1,
+        sizeof *w->layout, err);
     if (st) return st;
     for (size_t i = 0; i < w->count; i++)
         w->layout[i] = i;
@@ -134,8 +135,7 @@ lt_status lt_writer_put(lt_writer *w, size_t index, uint64_t first, const void *
     if (!w->begun || first > t->size || size > t->size - first)
         return lt_error_set(err, LT_ERR_INTERNAL, "write outside tensor '%s'", t->name);
     atomic_fetch_add(&w->put, size);
-    return lt_outfile_write(
-        w->file, w->header_size + t->offset + first, src, size, err);
+    return lt_outfile_write(w->file, w->header_size + t->offset + first, src, size, err);
 }
 
 lt_status lt_writer_copy(lt_writer *w, size_t index, const lt_store *store,
@@ -143,7 +143,8 @@ lt_status lt_writer_copy(lt_writer *w, size_t index, const lt_store *store,
 {
     const lt_tensor *t = &w->tensors[index];
     if (!w->begun || t->size != tensor->size)
-        return lt_error_set(err, LT_ERR_INTERNAL, "tensor '%s' changes its size", t->name);
+        return lt_error_set(
+            err, LT_ERR_INTERNAL, "tensor '%s' changes its size", t->name);
     atomic_fetch_add(&w->put, t->size);
     lt_status st = lt_outfile_copy(w->file, w->header_size + t->offset,
         lt_source_fd(store->source), tensor->offset, tensor->size, err);

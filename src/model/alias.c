@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Every name a site is known by in adapter files. The base's own names are mapped forward
- * to each spelling and looked up by hash: turning underscores back into dots is ambiguous,
- * this is not. */
+ * to each spelling and looked up by hash: turning underscores back into dots is
+ * ambiguous, this is not. */
 #include "model/family.h"
 
 #include "base/arena.h"
@@ -49,27 +49,27 @@ static lt_status put(lt_alias_map *m, size_t site, char *name, lt_error *err)
     size_t found;
     if (!name) return LT_ERR_NOMEM;
     lt_status st = lt_map_put(&m->map, name, site, &found, err);
-    if (!st && found != LT_MAP_NONE && found != site) lt_map_set(&m->map, name, AMBIGUOUS);
+    if (!st && found != LT_MAP_NONE && found != site)
+        lt_map_set(&m->map, name, AMBIGUOUS);
     return st;
 }
 
-static lt_status put_flat(lt_alias_map *m, size_t site, const char *prefix,
-    const char *path, lt_error *err)
+static lt_status put_flat(
+    lt_alias_map *m, size_t site, const char *prefix, const char *path, lt_error *err)
 {
     char *name = lt_arena_printf(&m->arena, err, "%s%s", prefix, path);
     if (name) flatten(name + strlen(prefix));
     return put(m, site, name, err);
 }
 
-static lt_status put_dotted(lt_alias_map *m, size_t site, const char *prefix,
-    const char *path, lt_error *err)
+static lt_status put_dotted(
+    lt_alias_map *m, size_t site, const char *prefix, const char *path, lt_error *err)
 {
     return put(m, site, lt_arena_printf(&m->arena, err, "%s%s", prefix, path), err);
 }
 
 /* The spellings of one module path. */
-static lt_status put_path(
-    lt_alias_map *m, size_t index, const char *path, lt_error *err)
+static lt_status put_path(lt_alias_map *m, size_t index, const char *path, lt_error *err)
 {
     const lt_component *c = lt_model_site(m->model, index)->component;
     lt_status st = LT_OK;

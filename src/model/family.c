@@ -7,11 +7,15 @@
 
 /* A file of no known family: parts are told by prefix, modules named by their tensors. */
 static const lt_component unknown_components[] = {
-    { .id = "model", .title = "model",
+    { .id = "model",
+        .title = "model",
         .prefixes = { "model.diffusion_model.", "diffusion_model.", "" },
-        .kohya = { "lora_unet_" }, .diffusers = { "transformer.", "unet." },
+        .kohya = { "lora_unet_" },
+        .diffusers = { "transformer.", "unet." },
         .is_main = true },
-    { .id = "vae", .title = "VAE", .prefixes = { "first_stage_model.", "vae." },
+    { .id = "vae",
+        .title = "VAE",
+        .prefixes = { "first_stage_model.", "vae." },
         .no_adapter = true },
     { 0 },
 };
@@ -37,8 +41,8 @@ const lt_family *const lt_families[] = {
 
 #define N_FAMILIES (sizeof lt_families / sizeof *lt_families)
 
-const char *const lt_denoiser_prefixes[]
-    = { "model.diffusion_model.", "diffusion_model.", "", NULL };
+const char *const lt_denoiser_prefixes[] = { "model.diffusion_model.", "diffusion_model.",
+    "", NULL };
 
 const char *lt_family_id(const lt_family *family)
 {
@@ -160,7 +164,8 @@ const lt_family *lt_family_detect(
             if (!family_matches(store, lt_families[i], *p, &shown)) continue;
             char shape[160];
             lt_tensor_shape_text(shown, shape, sizeof shape);
-            snprintf(evidence, evidence_size, "%s %s and its companions", shown->name, shape);
+            snprintf(
+                evidence, evidence_size, "%s %s and its companions", shown->name, shape);
             return lt_families[i];
         }
     }

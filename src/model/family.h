@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The tables that describe model families. A family is one file that fills an lt_family and
- * one row in families[] of family.c. */
+/* The tables that describe model families. A family is one file that fills an lt_family
+ * and one row in families[] of family.c. */
 #ifndef LT_MODEL_FAMILY_H
 #define LT_MODEL_FAMILY_H
 
@@ -8,8 +8,9 @@
 
 /* What a base checkpoint must (or must not) contain. All signs of a family must hold. */
 typedef struct lt_base_sign {
-    const char *key; /* tensor name after the denoiser prefix; "*x": any name ending in x */
-    unsigned n_dims; /* 0: any */
+    const char
+        *key; /* tensor name after the denoiser prefix; "*x": any name ending in x */
+    unsigned n_dims;   /* 0: any */
     unsigned widening; /* not 0: shape[1] == widening * shape[0] */
     bool absent;
 } lt_base_sign;
@@ -32,9 +33,9 @@ typedef struct lt_rename {
 
 struct lt_component {
     const char *id, *title;
-    const char *prefixes[4];  /* in the file; NULL ends. The longest match wins */
-    const char *kohya[3];     /* module name prefixes; the first is written */
-    const char *diffusers[3]; /* the same */
+    const char *prefixes[4];     /* in the file; NULL ends. The longest match wins */
+    const char *kohya[3];        /* module name prefixes; the first is written */
+    const char *diffusers[3];    /* the same */
     const char *const *wrappers; /* path prefixes that heads add or drop, NULL ends */
     bool is_main;
     bool kohya_native; /* kohya spells the native path, not the public one */
@@ -51,9 +52,9 @@ struct lt_family {
     lt_naming naming;
     bool causal_lm, kohya_v2;
     const char *kohya_version, *architecture, *implementation;
-    const lt_base_sign *base_signs; /* key NULL ends */
+    const lt_base_sign *base_signs;       /* key NULL ends */
     const lt_adapter_sign *adapter_signs; /* text NULL ends */
-    const lt_component *components; /* id NULL ends */
+    const lt_component *components;       /* id NULL ends */
 };
 
 /* Tried in order; the last one ("unknown") accepts everything. */
@@ -71,7 +72,8 @@ extern const char *const lt_denoiser_prefixes[];
 const lt_family *lt_family_detect(
     const lt_store *store, char *evidence, size_t evidence_size);
 
-/* ---- naming rules (naming_*.c) ------------------------------------------------------ */
+/* ---- naming rules (naming_*.c) ------------------------------------------------------
+ */
 
 int lt_rename_unet(const char *native, lt_rename out[LT_MAX_RENAMES]);
 bool lt_standard_unet(const char *path);

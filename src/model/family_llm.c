@@ -7,16 +7,16 @@
 
 static const char *const llama_wrappers[] = { "model.", "language_model.", NULL };
 static const char *const gpt2_wrappers[] = { "transformer.", NULL };
-static const char *const bert_wrappers[]
-    = { "bert.", "roberta.", "model.", "electra.", "deberta.", NULL };
+static const char *const bert_wrappers[] = { "bert.", "roberta.", "model.", "electra.",
+    "deberta.", NULL };
 static const char *const neox_wrappers[] = { "gpt_neox.", NULL };
 static const char *const t5_wrappers[] = { "transformer.", NULL };
 
-#define LLM_COMPONENT(wrap, how)                                                         \
-    {                                                                                    \
-        .id = "model", .title = "language model", .prefixes = { "" },                    \
-        .kohya = { "lora_te_" }, .diffusers = { "text_encoder." }, .wrappers = wrap,     \
-        .is_main = true, .rename = how                                                   \
+#define LLM_COMPONENT(wrap, how)                                                     \
+    {                                                                                \
+        .id = "model", .title = "language model", .prefixes = { "" },                \
+        .kohya = { "lora_te_" }, .diffusers = { "text_encoder." }, .wrappers = wrap, \
+        .is_main = true, .rename = how                                               \
     }
 
 /* transformers' Conv1D (GPT-2) stores (in, out). */
@@ -32,16 +32,19 @@ int lt_rename_gpt2(const char *native, lt_rename out[LT_MAX_RENAMES])
     return count;
 }
 
-static const lt_component gpt2_components[]
-    = { LLM_COMPONENT(gpt2_wrappers, lt_rename_gpt2), { 0 } };
-static const lt_component bert_components[] = { LLM_COMPONENT(bert_wrappers, NULL), { 0 } };
-static const lt_component llama_components[]
-    = { LLM_COMPONENT(llama_wrappers, NULL), { 0 } };
-static const lt_component neox_components[] = { LLM_COMPONENT(neox_wrappers, NULL), { 0 } };
+static const lt_component gpt2_components[] = {
+    LLM_COMPONENT(gpt2_wrappers, lt_rename_gpt2), { 0 }
+};
+static const lt_component bert_components[] = { LLM_COMPONENT(bert_wrappers, NULL),
+    { 0 } };
+static const lt_component llama_components[] = { LLM_COMPONENT(llama_wrappers, NULL),
+    { 0 } };
+static const lt_component neox_components[] = { LLM_COMPONENT(neox_wrappers, NULL),
+    { 0 } };
 static const lt_component t5_components[] = { LLM_COMPONENT(t5_wrappers, NULL), { 0 } };
 
-/* The fused projection is stored (in, 3 in); the same names with (out, in) belong to other
- * models. */
+/* The fused projection is stored (in, 3 in); the same names with (out, in) belong to
+ * other models. */
 static const lt_base_sign gpt2_base[] = {
     { .key = "*h.0.attn.c_attn.weight", .n_dims = 2, .widening = 3 },
     { .key = "*wpe.weight", .n_dims = 2 },
@@ -60,10 +63,11 @@ const lt_family lt_family_gpt2 = {
     .components = gpt2_components,
 };
 
-static const lt_base_sign bert_base[]
-    = { { .key = "*encoder.layer.0.attention.self.query.weight", .n_dims = 2 }, { 0 } };
-static const lt_adapter_sign bert_adapter[]
-    = { { ".attention.self.query", 0, 2 }, { ".attention.self.value", 0, 2 }, { 0 } };
+static const lt_base_sign bert_base[] = {
+    { .key = "*encoder.layer.0.attention.self.query.weight", .n_dims = 2 }, { 0 }
+};
+static const lt_adapter_sign bert_adapter[] = { { ".attention.self.query", 0, 2 },
+    { ".attention.self.value", 0, 2 }, { 0 } };
 
 const lt_family lt_family_bert = {
     .id = "bert",
@@ -105,8 +109,8 @@ static const lt_base_sign neox_base[] = {
     { .key = "*layers.0.mlp.dense_h_to_4h.weight", .n_dims = 2 },
     { 0 },
 };
-static const lt_adapter_sign neox_adapter[]
-    = { { ".attention.query_key_value", 0, 2 }, { 0 } };
+static const lt_adapter_sign neox_adapter[] = { { ".attention.query_key_value", 0, 2 },
+    { 0 } };
 
 const lt_family lt_family_neox = {
     .id = "neox",
@@ -118,9 +122,11 @@ const lt_family lt_family_neox = {
     .components = neox_components,
 };
 
-static const lt_base_sign t5_base[]
-    = { { .key = "*encoder.block.0.layer.0.SelfAttention.q.weight", .n_dims = 2 }, { 0 } };
-static const lt_adapter_sign t5_adapter[] = { { ".layer.0.SelfAttention.", 0, 2 }, { 0 } };
+static const lt_base_sign t5_base[] = {
+    { .key = "*encoder.block.0.layer.0.SelfAttention.q.weight", .n_dims = 2 }, { 0 }
+};
+static const lt_adapter_sign t5_adapter[] = { { ".layer.0.SelfAttention.", 0, 2 },
+    { 0 } };
 
 const lt_family lt_family_t5 = {
     .id = "t5",

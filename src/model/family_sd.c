@@ -3,20 +3,32 @@
  * set and differ in shapes: SD1's proj_in is a 1x1 convolution, SD2's a linear layer. */
 #include "model/family.h"
 
-#define UNET_PREFIXES { "model.diffusion_model.", "diffusion_model.", "", NULL }
-#define VAE                                                                              \
-    {                                                                                    \
-        .id = "vae", .title = "VAE", .prefixes = { "first_stage_model.", "vae." },       \
-        .no_adapter = true                                                               \
+#define UNET_PREFIXES                                          \
+    {                                                          \
+        "model.diffusion_model.", "diffusion_model.", "", NULL \
+    }
+#define VAE                                                                        \
+    {                                                                              \
+        .id = "vae", .title = "VAE", .prefixes = { "first_stage_model.", "vae." }, \
+        .no_adapter = true                                                         \
     }
 
 static const lt_component sd1_components[] = {
-    { .id = "unet", .title = "U-Net", .prefixes = UNET_PREFIXES,
-        .kohya = { "lora_unet_" }, .diffusers = { "unet." }, .is_main = true,
-        .rename = lt_rename_unet, .is_standard = lt_standard_unet },
-    { .id = "te1", .title = "text encoder", .prefixes = { "cond_stage_model.transformer." },
-        .kohya = { "lora_te_", "lora_te1_" }, .diffusers = { "text_encoder." },
-        .rename = lt_rename_clip, .is_standard = lt_standard_clip },
+    { .id = "unet",
+        .title = "U-Net",
+        .prefixes = UNET_PREFIXES,
+        .kohya = { "lora_unet_" },
+        .diffusers = { "unet." },
+        .is_main = true,
+        .rename = lt_rename_unet,
+        .is_standard = lt_standard_unet },
+    { .id = "te1",
+        .title = "text encoder",
+        .prefixes = { "cond_stage_model.transformer." },
+        .kohya = { "lora_te_", "lora_te1_" },
+        .diffusers = { "text_encoder." },
+        .rename = lt_rename_clip,
+        .is_standard = lt_standard_clip },
     VAE,
     { 0 },
 };
@@ -50,13 +62,21 @@ const lt_family lt_family_sd1 = {
 };
 
 static const lt_component sd2_components[] = {
-    { .id = "unet", .title = "U-Net", .prefixes = UNET_PREFIXES,
-        .kohya = { "lora_unet_" }, .diffusers = { "unet." }, .is_main = true,
-        .rename = lt_rename_unet, .is_standard = lt_standard_unet },
-    { .id = "te1", .title = "text encoder",
+    { .id = "unet",
+        .title = "U-Net",
+        .prefixes = UNET_PREFIXES,
+        .kohya = { "lora_unet_" },
+        .diffusers = { "unet." },
+        .is_main = true,
+        .rename = lt_rename_unet,
+        .is_standard = lt_standard_unet },
+    { .id = "te1",
+        .title = "text encoder",
         .prefixes = { "cond_stage_model.model.", "conditioner.embedders.0.model." },
-        .kohya = { "lora_te_", "lora_te1_" }, .diffusers = { "text_encoder." },
-        .rename = lt_rename_openclip_sd2, .is_standard = lt_standard_clip },
+        .kohya = { "lora_te_", "lora_te1_" },
+        .diffusers = { "text_encoder." },
+        .rename = lt_rename_openclip_sd2,
+        .is_standard = lt_standard_clip },
     VAE,
     { 0 },
 };
@@ -89,16 +109,28 @@ const lt_family lt_family_sd2 = {
 };
 
 static const lt_component sdxl_components[] = {
-    { .id = "unet", .title = "U-Net", .prefixes = UNET_PREFIXES,
-        .kohya = { "lora_unet_" }, .diffusers = { "unet." }, .is_main = true,
-        .kohya_native = true, .rename = lt_rename_unet, .is_standard = lt_standard_unet },
-    { .id = "te1", .title = "text encoder 1",
-        .prefixes = { "conditioner.embedders.0.transformer." }, .kohya = { "lora_te1_" },
-        .diffusers = { "text_encoder." }, .rename = lt_rename_clip,
+    { .id = "unet",
+        .title = "U-Net",
+        .prefixes = UNET_PREFIXES,
+        .kohya = { "lora_unet_" },
+        .diffusers = { "unet." },
+        .is_main = true,
+        .kohya_native = true,
+        .rename = lt_rename_unet,
+        .is_standard = lt_standard_unet },
+    { .id = "te1",
+        .title = "text encoder 1",
+        .prefixes = { "conditioner.embedders.0.transformer." },
+        .kohya = { "lora_te1_" },
+        .diffusers = { "text_encoder." },
+        .rename = lt_rename_clip,
         .is_standard = lt_standard_clip },
-    { .id = "te2", .title = "text encoder 2",
-        .prefixes = { "conditioner.embedders.1.model." }, .kohya = { "lora_te2_" },
-        .diffusers = { "text_encoder_2." }, .rename = lt_rename_openclip,
+    { .id = "te2",
+        .title = "text encoder 2",
+        .prefixes = { "conditioner.embedders.1.model." },
+        .kohya = { "lora_te2_" },
+        .diffusers = { "text_encoder_2." },
+        .rename = lt_rename_openclip,
         .is_standard = lt_standard_clip },
     VAE,
     { 0 },

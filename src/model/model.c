@@ -18,8 +18,8 @@ struct lt_model {
     lt_site *sites;
     size_t n_sites, capacity;
     const char *prefixes[MAX_COMPONENTS]; /* of the family's components, in this file */
-    unsigned char *rest;                /* lt_rest of each tensor */
-    const lt_component **component_of; /* of each tensor, or NULL */
+    unsigned char *rest;                  /* lt_rest of each tensor */
+    const lt_component **component_of;    /* of each tensor, or NULL */
 };
 
 const char *lt_rest_text(lt_rest rest)
@@ -128,8 +128,8 @@ static lt_rest classify(const lt_tensor *t, const lt_component *c, const char *n
 static lt_status add_site(lt_model *m, const lt_tensor *t, const lt_component *c,
     const char *native, const lt_rename *r, lt_error *err)
 {
-    lt_status st = lt_grow(
-        (void **)&m->sites, &m->capacity, m->n_sites + 1, sizeof *m->sites, err);
+    lt_status st =
+        lt_grow((void **)&m->sites, &m->capacity, m->n_sites + 1, sizeof *m->sites, err);
     if (st) return st;
     size_t stem = lt_stem_size(native, ".weight");
     lt_site s = { .tensor = t, .component = c, .transposed = r->transposed };

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Names inside the U-Nets of Stable Diffusion 1, 2 and XL: CompVis/Stability ("LDM") to
- * diffusers. With two residual blocks a level, input block n >= 1 is level (n-1)/3 and its
- * place in it (n-1)%3 (2 is the downsampler); output block n is level n/3, place n%3. */
+ * diffusers. With two residual blocks a level, input block n >= 1 is level (n-1)/3 and
+ * its place in it (n-1)%3 (2 is the downsampler); output block n is level n/3, place n%3.
+ */
 #include "model/family.h"
 
 #include <stdio.h>
@@ -35,15 +36,16 @@ static const char *look_up(const struct leaf *table, size_t n, const char *ldm)
     return NULL;
 }
 
-/* One block: kind is down_blocks.i, mid_block or up_blocks.i; j its place in the level. */
+/* One block: kind is down_blocks.i, mid_block or up_blocks.i; j its place in the level.
+ */
 static int rename_block(
     lt_rename *out, const char *kind, int j, int k, const char *rest, bool mid)
 {
     if (!strcmp(rest, "op") && k == 0)
         return lt_rename_one(out, "%s.downsamplers.0.conv", kind);
     if (!strcmp(rest, "conv")) return lt_rename_one(out, "%s.upsamplers.0.conv", kind);
-    const char *leaf
-        = look_up(resnet_leaves, sizeof resnet_leaves / sizeof *resnet_leaves, rest);
+    const char *leaf =
+        look_up(resnet_leaves, sizeof resnet_leaves / sizeof *resnet_leaves, rest);
     if (leaf) return lt_rename_one(out, "%s.resnets.%d.%s", kind, mid ? k / 2 : j, leaf);
     if (k != 1) return 0;
     return lt_rename_one(out, "%s.attentions.%d.%s", kind, mid ? 0 : j, rest);
@@ -80,7 +82,8 @@ int lt_rename_unet(const char *native, lt_rename out[LT_MAX_RENAMES])
     return rename_path(out, path);
 }
 
-/* What sd-scripts trains: everything inside transformers, residual blocks and samplers. */
+/* What sd-scripts trains: everything inside transformers, residual blocks and samplers.
+ */
 bool lt_standard_unet(const char *path)
 {
     return !strncmp(path, "down_blocks.", 12) || !strncmp(path, "up_blocks.", 10)

@@ -57,7 +57,7 @@ void lt_notes_release(lt_notes *notes)
         free(notes->items[i].reason);
     }
     free(notes->items);
-    *notes = (lt_notes) { 0 };
+    *notes = (lt_notes){ 0 };
 }
 
 double lt_now(void)
@@ -105,7 +105,7 @@ static lt_status compile_list(
 lt_status lt_filter_compile(lt_filter *filter, const char *const *include,
     const char *const *exclude, lt_error *err)
 {
-    *filter = (lt_filter) { 0 };
+    *filter = (lt_filter){ 0 };
     lt_status st = compile_list(&filter->include, &filter->n_include, include, err);
     return st ? st : compile_list(&filter->exclude, &filter->n_exclude, exclude, err);
 }
@@ -132,7 +132,7 @@ void lt_filter_release(lt_filter *f)
         regfree(&f->exclude[i]);
     free(f->include);
     free(f->exclude);
-    *f = (lt_filter) { 0 };
+    *f = (lt_filter){ 0 };
 }
 
 void lt_round_to(float *p, size_t n, lt_dtype dtype, void *work)

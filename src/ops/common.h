@@ -34,8 +34,8 @@ void lt_filter_release(lt_filter *filter);
 void lt_round_to(float *p, size_t n, lt_dtype dtype, void *work);
 
 /* keep/NULL leaves *has false; otherwise the dtype of an option's text. */
-lt_status lt_parse_dtype(const char *text, bool *has, lt_dtype *dtype, lt_error *err)
-    LT_MUST_USE;
+lt_status lt_parse_dtype(
+    const char *text, bool *has, lt_dtype *dtype, lt_error *err) LT_MUST_USE;
 
 /* A dst (columns x rows) from src (rows x columns). */
 void lt_transpose(float *dst, const float *src, size_t rows, size_t columns);

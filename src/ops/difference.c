@@ -29,8 +29,8 @@ static lt_status read_side(const lt_store *store, const lt_tensor *t, uint64_t f
     return lt_store_read(store, t, first * size, raw, (size_t)(count * size), err);
 }
 
-static lt_status load_chunk(const lt_region *r, uint64_t at, struct chunk *c,
-    lt_scratch *scratch, lt_error *err)
+static lt_status load_chunk(
+    const lt_region *r, uint64_t at, struct chunk *c, lt_scratch *scratch, lt_error *err)
 {
     uint64_t n = r->count - at < CHUNK ? r->count - at : CHUNK;
     uint64_t cap = r->count < CHUNK ? r->count : CHUNK;
@@ -103,8 +103,7 @@ lt_status lt_region_delta(
         bool in_base = !isfinite(c.a[bad]);
         lt_error_set(err, LT_ERR_NUMERIC, "element %llu is NaN or infinite",
             (unsigned long long)(r->first + at + bad));
-        return lt_store_blame(
-            in_base ? r->base : r->tuned, in_base ? r->a : r->b, err);
+        return lt_store_blame(in_base ? r->base : r->tuned, in_base ? r->a : r->b, err);
     }
     return LT_OK;
 }

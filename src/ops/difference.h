@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The difference of a tensor, or of rows of it, between two stores, streamed in chunks. */
+/* The difference of a tensor, or of rows of it, between two stores, streamed in chunks.
+ */
 #ifndef LT_OPS_DIFFERENCE_H
 #define LT_OPS_DIFFERENCE_H
 
@@ -22,7 +23,7 @@ lt_status lt_region_energy(const lt_region *region, double *energy, lt_scratch *
     lt_error *err) LT_MUST_USE;
 
 /* dst = tuned - base in float32. LT_ERR_NUMERIC, naming the tensor, when not finite. */
-lt_status lt_region_delta(const lt_region *region, float *dst, lt_scratch *scratch,
-    lt_error *err) LT_MUST_USE;
+lt_status lt_region_delta(
+    const lt_region *region, float *dst, lt_scratch *scratch, lt_error *err) LT_MUST_USE;
 
 #endif

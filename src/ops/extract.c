@@ -66,11 +66,11 @@ static double subtract(const lt_site *s, size_t r, double scale, const float *up
 {
     size_t out = (size_t)s->out, in = (size_t)s->in;
     if (s->transposed)
-        lt_gemm_f32(in, out, r, (float)-scale, (lt_matf) { down, in, true },
-            (lt_matf) { up, r, true }, 1, delta);
+        lt_gemm_f32(in, out, r, (float)-scale, (lt_matf){ down, in, true },
+            (lt_matf){ up, r, true }, 1, delta);
     else
-        lt_gemm_f32(out, in, r, (float)-scale, (lt_matf) { up, r, false },
-            (lt_matf) { down, in, false }, 1, delta);
+        lt_gemm_f32(out, in, r, (float)-scale, (lt_matf){ up, r, false },
+            (lt_matf){ down, in, false }, 1, delta);
     return lt_energy_f32(delta, out * in);
 }
 
@@ -90,7 +90,8 @@ static lt_status extract_one(void *ctx, size_t index, int worker, lt_error *err)
     lt_scratch *scratch = &run->scratch[worker];
     size_t out = (size_t)item->site->out, in = (size_t)item->site->in;
     size_t r = (size_t)item->rank, longest = (out > in ? out : in) * r;
-    float *delta = lt_scratch_get(scratch, S_DELTA, (uint64_t)out * in, sizeof *delta, err);
+    float *delta =
+        lt_scratch_get(scratch, S_DELTA, (uint64_t)out * in, sizeof *delta, err);
     float *up = lt_scratch_get(scratch, S_UP, (uint64_t)out * r, sizeof *up, err);
     float *down = lt_scratch_get(scratch, S_DOWN, (uint64_t)in * r, sizeof *down, err);
     void *cast = lt_scratch_get(scratch, S_CAST, longest, sizeof(float), err);
@@ -98,8 +99,7 @@ static lt_status extract_one(void *ctx, size_t index, int worker, lt_error *err)
     lt_status st = lt_region_delta(&item->region, delta, scratch, err);
     if (st) return st;
     result->energy = lt_energy_f32(delta, out * in);
-    lt_split split
-        = run->options->split == LT_FACTORS_UP ? LT_SPLIT_UP : LT_SPLIT_SQRT;
+    lt_split split = run->options->split == LT_FACTORS_UP ? LT_SPLIT_UP : LT_SPLIT_SQRT;
     st = factor(item, delta, result->energy, split, up, down, scratch, err);
     if (st) return lt_error_where(err, "tensor '%s'", item->site->tensor->name);
     double scale = alpha_of(run, item) / (double)r;
@@ -141,8 +141,10 @@ static lt_status declare_modules(lt_extract_run *run, lt_adapter_out *out, lt_er
     lt_status st = LT_OK;
     for (size_t i = 0; i < run->n_items && !st; i++) {
         lt_extract_item *item = &run->items[i];
-        lt_module_plan plan = { .name = item->name, .rank = item->rank,
-            .alpha = alpha_of(run, item), .dtype = run->dtype,
+        lt_module_plan plan = { .name = item->name,
+            .rank = item->rank,
+            .alpha = alpha_of(run, item),
+            .dtype = run->dtype,
             .fan_in_fan_out = item->site->transposed };
         plan.n_dims = consumer_shape(item->site, plan.shape);
         st = lt_adapter_out_add(out, &plan, &item->out_index, err);
@@ -163,7 +165,8 @@ static lt_status prepare_report(lt_extract_run *run, lt_error *err)
     if (!r->modules) return lt_error_set(err, LT_ERR_NOMEM, "out of memory");
     for (size_t i = 0; i < run->n_items; i++) {
         const lt_extract_item *item = &run->items[i];
-        r->modules[i] = (lt_extracted) { .name = item->name, .rank = item->rank,
+        r->modules[i] = (lt_extracted){ .name = item->name,
+            .rank = item->rank,
             .tensor = lt_arena_strdup(&run->arena, item->site->tensor->name, err) };
         if (!r->modules[i].tensor) return LT_ERR_NOMEM;
     }
@@ -188,7 +191,8 @@ static void finish_report(lt_extract_run *run)
         if (!r->rank_min || m->rank < r->rank_min) r->rank_min = m->rank;
         if (m->rank > r->rank_max) r->rank_max = m->rank;
         if (!r->worst
-            || ratio(m->residual, m->energy) > ratio(r->worst->residual, r->worst->energy))
+            || ratio(m->residual, m->energy)
+                > ratio(r->worst->residual, r->worst->energy))
             r->worst = m;
     }
     r->error = ratio(residual, energy);
@@ -211,8 +215,10 @@ static lt_status check_options(const lt_extract_options *o, lt_error *err)
 
 static lt_status write_adapter(lt_extract_run *run, lt_error *err)
 {
-    lt_adapter_plan plan = { .path = run->options->output, .dialect = run->dialect,
-        .overwrite = run->options->overwrite, .family = lt_model_family(run->model) };
+    lt_adapter_plan plan = { .path = run->options->output,
+        .dialect = run->dialect,
+        .overwrite = run->options->overwrite,
+        .family = lt_model_family(run->model) };
     struct factoring f = { .run = run };
     lt_status st = lt_adapter_out_new(&f.out, &plan, err);
     if (!st) st = declare_modules(run, f.out, err);
@@ -234,7 +240,7 @@ lt_status lt_extract(
     const lt_extract_options *options, lt_extract_report *report, lt_error *err)
 {
     double started = lt_now();
-    *report = (lt_extract_report) { 0 };
+    *report = (lt_extract_report){ 0 };
     lt_extract_run run = { .options = options, .report = report };
     lt_status st = check_options(options, err);
     if (!st) st = lt_extract_plan(&run, err);
@@ -260,5 +266,5 @@ void lt_extract_report_release(lt_extract_report *r)
     lt_arena_release(&arena);
     lt_notes_release(&r->skipped);
     free(r->modules);
-    *r = (lt_extract_report) { 0 };
+    *r = (lt_extract_report){ 0 };
 }

@@ -8,7 +8,7 @@
 typedef struct lt_extract_item {
     const lt_site *site;
     lt_region region;
-    char *name;     /* module name in the dialect, in the run's arena */
+    char *name; /* module name in the dialect, in the run's arena */
     uint64_t rank;
     size_t out_index; /* in the adapter being written */
 } lt_extract_item;

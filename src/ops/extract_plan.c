@@ -70,7 +70,8 @@ static lt_status choose_dtype(lt_extract_run *run, lt_error *err)
 
 static bool same_shape(const lt_tensor *a, const lt_tensor *b)
 {
-    return a->n_dims == b->n_dims && !memcmp(a->shape, b->shape, a->n_dims * sizeof *a->shape);
+    return a->n_dims == b->n_dims
+        && !memcmp(a->shape, b->shape, a->n_dims * sizeof *a->shape);
 }
 
 /* Why a site whose weight changed is left out, or NULL. */
@@ -88,8 +89,8 @@ static const char *site_reason(const lt_extract_run *run, const lt_site *s)
 
 static lt_status add_look(struct looks *l, const struct look *item, lt_error *err)
 {
-    lt_status st = lt_grow(
-        (void **)&l->items, &l->capacity, l->count + 1, sizeof *l->items, err);
+    lt_status st =
+        lt_grow((void **)&l->items, &l->capacity, l->count + 1, sizeof *l->items, err);
     if (!st) l->items[l->count++] = *item;
     return st;
 }
@@ -114,11 +115,12 @@ static lt_status add_tensor(struct looks *l, const lt_tensor *a, lt_error *err)
         char from[160], to[160];
         lt_tensor_shape_text(a, from, sizeof from);
         lt_tensor_shape_text(b, to, sizeof to);
-        return lt_notes_add(
-            &run->report->skipped, a->name, 0, err, "shape changes from %s to %s", from, to);
+        return lt_notes_add(&run->report->skipped, a->name, 0, err,
+            "shape changes from %s to %s", from, to);
     }
     bool computes = lt_dtype_get(a->dtype)->computes && lt_dtype_get(b->dtype)->computes;
-    if (lt_model_rest(run->model, a) == LT_REST_NONE && computes) return LT_OK; /* sites */
+    if (lt_model_rest(run->model, a) == LT_REST_NONE && computes)
+        return LT_OK; /* sites */
     return add_whole(l, a, b, err);
 }
 
@@ -126,11 +128,13 @@ static lt_status add_site(struct looks *l, const lt_site *s, lt_error *err)
 {
     lt_extract_run *run = l->run;
     const lt_tensor *b = lt_store_find(run->tuned, s->tensor->name);
-    if (!b || !same_shape(s->tensor, b) || !lt_dtype_get(b->dtype)->computes) return LT_OK;
+    if (!b || !same_shape(s->tensor, b) || !lt_dtype_get(b->dtype)->computes)
+        return LT_OK;
     uint64_t columns = lt_tensor_columns(s->tensor);
-    struct look item = { .site = s, .reason = site_reason(run, s),
-        .region = { run->base, run->tuned, s->tensor, b, s->row0 * columns,
-            s->rows * columns } };
+    struct look item = { .site = s,
+        .reason = site_reason(run, s),
+        .region = {
+            run->base, run->tuned, s->tensor, b, s->row0 * columns, s->rows * columns } };
     return add_look(l, &item, err);
 }
 
@@ -157,8 +161,8 @@ static lt_status look_at(void *ctx, size_t index, int worker, lt_error *err)
     const lt_region *r = &item->region;
     if (!lt_dtype_get(r->a->dtype)->computes || !lt_dtype_get(r->b->dtype)->computes)
         return compare_bytes(r, &item->changed, err);
-    lt_status st = lt_region_changed(
-        r, l->run->options->min_diff, &item->changed, scratch, err);
+    lt_status st =
+        lt_region_changed(r, l->run->options->min_diff, &item->changed, scratch, err);
     if (!st && item->changed && item->reason)
         st = lt_region_energy(r, &item->energy, scratch, err);
     return st;
@@ -166,7 +170,8 @@ static lt_status look_at(void *ctx, size_t index, int worker, lt_error *err)
 
 static uint64_t rank_for(const lt_extract_run *run, const lt_site *s)
 {
-    bool kernel = s->tensor->n_dims > 2 && s->tensor->shape[1] < lt_tensor_columns(s->tensor);
+    bool kernel =
+        s->tensor->n_dims > 2 && s->tensor->shape[1] < lt_tensor_columns(s->tensor);
     uint64_t rank = run->options->rank;
     if (kernel && run->options->conv_rank) rank = run->options->conv_rank;
     if (rank > s->out) rank = s->out;
@@ -180,8 +185,10 @@ static lt_status add_item(lt_extract_run *run, const struct look *look, lt_error
         sizeof *run->items, err);
     if (st) return st;
     lt_site_name(look->site, lt_dialect_naming(run->dialect), name, sizeof name);
-    lt_extract_item item = { .site = look->site, .region = look->region,
-        .rank = rank_for(run, look->site), .name = lt_arena_strdup(&run->arena, name, err) };
+    lt_extract_item item = { .site = look->site,
+        .region = look->region,
+        .rank = rank_for(run, look->site),
+        .name = lt_arena_strdup(&run->arena, name, err) };
     if (!item.name) return LT_ERR_NOMEM;
     run->items[run->n_items++] = item;
     return LT_OK;
@@ -191,17 +198,20 @@ static lt_status sort_out(lt_extract_run *run, const struct look *item, lt_error
 {
     const char *tensor = item->region.a->name;
     if (!item->changed) {
-        if (item->site) run->report->modules_unchanged++;
-        else run->report->rest_unchanged++;
+        if (item->site)
+            run->report->modules_unchanged++;
+        else
+            run->report->rest_unchanged++;
         return LT_OK;
     }
     if (!item->reason) return add_item(run, item, err);
     run->skipped_energy += item->energy;
     bool part = item->site && item->site->rows < lt_tensor_rows(item->site->tensor);
     char name[768];
-    snprintf(name, sizeof name, part ? "%s (%s)" : "%s", tensor,
-        part ? item->site->path : "");
-    return lt_notes_add(&run->report->skipped, name, item->energy, err, "%s", item->reason);
+    snprintf(
+        name, sizeof name, part ? "%s (%s)" : "%s", tensor, part ? item->site->path : "");
+    return lt_notes_add(
+        &run->report->skipped, name, item->energy, err, "%s", item->reason);
 }
 
 static lt_status note_tuned_only(lt_extract_run *run, size_t *common, lt_error *err)
@@ -210,8 +220,11 @@ static lt_status note_tuned_only(lt_extract_run *run, size_t *common, lt_error *
     *common = 0;
     for (size_t i = 0; i < lt_store_count(run->tuned) && !st; i++) {
         const char *name = lt_store_at(run->tuned, i)->name;
-        if (lt_store_find(run->base, name)) (*common)++;
-        else st = lt_notes_add(&run->report->skipped, name, 0, err, "only in the tuned model");
+        if (lt_store_find(run->base, name))
+            (*common)++;
+        else
+            st = lt_notes_add(
+                &run->report->skipped, name, 0, err, "only in the tuned model");
     }
     return st;
 }
@@ -250,7 +263,8 @@ static lt_status open_inputs(lt_extract_run *run, lt_error *err)
     lt_status st = lt_filter_compile(&run->filter, o->include, o->exclude, err);
     if (!st) st = lt_store_open(&run->base, o->base, err);
     if (!st) st = lt_store_open(&run->tuned, o->tuned, err);
-    if (!st && (lt_store_holds_adapter(run->base) || lt_store_holds_adapter(run->tuned))) {
+    if (!st
+        && (lt_store_holds_adapter(run->base) || lt_store_holds_adapter(run->tuned))) {
         const lt_store *s = lt_store_holds_adapter(run->base) ? run->base : run->tuned;
         lt_error_set(err, LT_ERR_MISMATCH, "is an adapter; extract takes two models");
         st = lt_error_where(err, "%s", lt_store_path(s));
@@ -274,7 +288,8 @@ lt_status lt_extract_plan(lt_extract_run *run, lt_error *err)
     if (!st && !run->n_items)
         st = lt_error_set(err, LT_ERR_MISMATCH,
             run->report->skipped.count
-                ? "no module differs that a low-rank adapter could carry (-v lists the rest)"
+                ? "no module differs that a low-rank adapter could carry (-v lists the "
+                  "rest)"
                 : "base and tuned model are equal: there is nothing to extract");
     free(l.items);
     return st;

@@ -35,7 +35,7 @@ static void count(lt_info *info)
 
 lt_status lt_info_open(lt_info *info, const char *path, lt_error *err)
 {
-    *info = (lt_info) { 0 };
+    *info = (lt_info){ 0 };
     lt_status st = LT_OK;
     if (is_folder(path)) {
         st = lt_adapter_open(&info->adapter, path, err);
@@ -66,5 +66,5 @@ void lt_info_release(lt_info *info)
     lt_model_free(info->model);
     lt_adapter_free(info->adapter);
     lt_store_close(info->owned_store);
-    *info = (lt_info) { 0 };
+    *info = (lt_info){ 0 };
 }

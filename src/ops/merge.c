@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* W' = W + sum_i weight_i * scale_i * up_i * down_i, the sum in double, one rounding to the
- * tensor's own type. Touched tensors are worked on in row tiles; the rest is copied. */
+/* W' = W + sum_i weight_i * scale_i * up_i * down_i, the sum in double, one rounding to
+ * the tensor's own type. Touched tensors are worked on in row tiles; the rest is copied.
+ */
 #include "ops/merge.h"
 
 #include "base/pool.h"
@@ -47,8 +48,8 @@ static void release_factors(struct factors *f, size_t n)
     free(f);
 }
 
-static lt_status load_factors(const lt_merge_run *run, size_t t, struct factors **out,
-    size_t *count, lt_error *err)
+static lt_status load_factors(
+    const lt_merge_run *run, size_t t, struct factors **out, size_t *count, lt_error *err)
 {
     size_t first = run->first_part[t], n = run->first_part[t + 1] - first;
     *count = n;
@@ -61,8 +62,8 @@ static lt_status load_factors(const lt_merge_run *run, size_t t, struct factors 
         f->up = lt_alloc_work(m->out * m->rank, sizeof *f->up, err);
         f->down = lt_alloc_work(m->rank * m->in, sizeof *f->down, err);
         if (!f->up || !f->down) return LT_ERR_NOMEM;
-        lt_status st
-            = lt_module_load(run->adapters[f->part->input], m, f->up, f->down, err);
+        lt_status st =
+            lt_module_load(run->adapters[f->part->input], m, f->up, f->down, err);
         if (st) return st;
         for (uint64_t k = 0; k < m->out * m->rank; k++)
             f->up[k] *= f->part->factor;
@@ -79,16 +80,16 @@ static void add_contribution(
     if (s->transposed) {
         /* file rows are the inputs: tile = down[:, row..]^T up^T */
         lt_gemm_f64((size_t)rows, (size_t)columns, r, 1,
-            (lt_matd) { f->down + row, (size_t)s->in, true }, (lt_matd) { f->up, r, true }, 1,
-            tile);
+            (lt_matd){ f->down + row, (size_t)s->in, true }, (lt_matd){ f->up, r, true },
+            1, tile);
         return;
     }
     uint64_t from = row > s->row0 ? row : s->row0;
     uint64_t to = row + rows < s->row0 + s->rows ? row + rows : s->row0 + s->rows;
     if (from >= to) return;
     lt_gemm_f64((size_t)(to - from), (size_t)columns, r, 1,
-        (lt_matd) { f->up + (from - s->row0) * r, r, false },
-        (lt_matd) { f->down, (size_t)s->in, false }, 1, tile + (from - row) * columns);
+        (lt_matd){ f->up + (from - s->row0) * r, r, false },
+        (lt_matd){ f->down, (size_t)s->in, false }, 1, tile + (from - row) * columns);
 }
 
 /* Index of the first value that dtype cannot hold, or n. */
@@ -107,7 +108,8 @@ static lt_status write_tile(const struct merging *g, size_t t, uint64_t first,
     lt_dtype dtype = target_dtype(g->run, from);
     size_t bad = find_overflow(tile, n, dtype);
     if (bad < n) {
-        lt_error_set(err, LT_ERR_NUMERIC, "element %llu would be %g, which %s cannot hold",
+        lt_error_set(err, LT_ERR_NUMERIC,
+            "element %llu would be %g, which %s cannot hold",
             (unsigned long long)(first + bad), tile[bad], lt_dtype_get(dtype)->name);
         return lt_store_blame(g->run->base, from, err);
     }
@@ -131,7 +133,8 @@ static lt_status compute_tensor(const struct merging *g, size_t t,
         uint64_t now = rows - row < step ? rows - row : step;
         uint64_t first = row * columns;
         size_t n = (size_t)(now * columns);
-        lt_status st = lt_store_read(g->run->base, from, first * size, raw, n * size, err);
+        lt_status st =
+            lt_store_read(g->run->base, from, first * size, raw, n * size, err);
         if (st) return st;
         lt_load_f64(tile, raw, from->dtype, n);
         for (size_t i = 0; i < n_factors; i++)
@@ -203,9 +206,12 @@ static void count_tensors(lt_merge_run *run)
     lt_merge_report *r = run->report;
     for (size_t t = 0; t < lt_store_count(run->base); t++) {
         const lt_tensor *from = lt_store_at(run->base, t);
-        if (touched(run, t)) r->tensors_changed++;
-        else if (target_dtype(run, from) != from->dtype) r->tensors_cast++;
-        else r->tensors_passed_through++;
+        if (touched(run, t))
+            r->tensors_changed++;
+        else if (target_dtype(run, from) != from->dtype)
+            r->tensors_cast++;
+        else
+            r->tensors_passed_through++;
     }
 }
 
@@ -215,12 +221,12 @@ static lt_status write_model(lt_merge_run *run, lt_error *err)
     run->threads = lt_thread_count(run->options->threads);
     g.scratch = lt_alloc((uint64_t)run->threads, sizeof *g.scratch, err);
     if (!g.scratch) return LT_ERR_NOMEM;
-    lt_status st
-        = lt_writer_new(&g.writer, run->options->output, run->options->overwrite, err);
+    lt_status st =
+        lt_writer_new(&g.writer, run->options->output, run->options->overwrite, err);
     if (!st) st = declare(run, g.writer, err);
     if (!st)
-        st = lt_pool_run(run->threads, lt_store_count(run->base), merge_tensor, merge_done,
-            &g, err);
+        st = lt_pool_run(
+            run->threads, lt_store_count(run->base), merge_tensor, merge_done, &g, err);
     if (!st) st = refresh_hash(g.writer, err);
     if (!st) run->report->cost.bytes = lt_writer_size(g.writer);
     if (!st) st = lt_writer_commit(g.writer, err);
@@ -231,10 +237,11 @@ static lt_status write_model(lt_merge_run *run, lt_error *err)
     return st;
 }
 
-lt_status lt_merge(const lt_merge_options *options, lt_merge_report *report, lt_error *err)
+lt_status lt_merge(
+    const lt_merge_options *options, lt_merge_report *report, lt_error *err)
 {
     double started = lt_now();
-    *report = (lt_merge_report) { 0 };
+    *report = (lt_merge_report){ 0 };
     lt_merge_run run = { .options = options, .report = report };
     lt_status st = lt_merge_plan(&run, err);
     if (!st) count_tensors(&run);
@@ -257,5 +264,5 @@ void lt_merge_report_release(lt_merge_report *r)
     lt_arena_release(&arena);
     lt_notes_release(&r->unmatched);
     free(r->applied);
-    *r = (lt_merge_report) { 0 };
+    *r = (lt_merge_report){ 0 };
 }

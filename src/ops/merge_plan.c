@@ -6,7 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static lt_status note(lt_merge_run *run, const char *name, lt_error *err, const char *reason)
+static lt_status note(
+    lt_merge_run *run, const char *name, lt_error *err, const char *reason)
 {
     return lt_notes_add(&run->report->unmatched, name, 0, err, "%s", reason);
 }
@@ -19,29 +20,29 @@ static lt_status note_shape(
     return lt_notes_add(&run->report->unmatched, m->name, 0, err,
         "its product is %llu x %llu, but '%s' is %s%s", (unsigned long long)m->out,
         (unsigned long long)m->in, s->tensor->name, shape,
-        s->transposed                                  ? " (stored transposed)"
+        s->transposed                              ? " (stored transposed)"
             : s->rows != lt_tensor_rows(s->tensor) ? " (a third of its rows)"
-                                                       : "");
+                                                   : "");
 }
 
-static lt_status add_part(lt_merge_run *run, size_t input, const lt_module *m,
-    const lt_site *s, lt_error *err)
+static lt_status add_part(
+    lt_merge_run *run, size_t input, const lt_module *m, const lt_site *s, lt_error *err)
 {
     lt_status st = lt_grow((void **)&run->parts, &run->parts_capacity, run->n_parts + 1,
         sizeof *run->parts, err);
     if (st) return st;
-    run->parts[run->n_parts++] = (lt_contribution) { input, m, s,
-        m->scale * run->options->inputs[input].weight };
+    run->parts[run->n_parts++] =
+        (lt_contribution){ input, m, s, m->scale * run->options->inputs[input].weight };
     return LT_OK;
 }
 
-static lt_status place_module(lt_merge_run *run, const lt_alias_map *aliases, size_t input,
-    const lt_module *m, lt_error *err)
+static lt_status place_module(lt_merge_run *run, const lt_alias_map *aliases,
+    size_t input, const lt_module *m, lt_error *err)
 {
     bool ambiguous = false;
     if (!lt_kind_has_factors(m->kind)) {
-        lt_error_set(err, LT_ERR_UNSUPPORTED, "%s modules cannot be merged by this version",
-            lt_kind_title(m->kind));
+        lt_error_set(err, LT_ERR_UNSUPPORTED,
+            "%s modules cannot be merged by this version", lt_kind_title(m->kind));
         return lt_error_where(
             err, "%s: module '%s'", lt_adapter_path(run->adapters[input]), m->name);
     }
@@ -107,8 +108,12 @@ static lt_status fill_applied(lt_merge_run *run, lt_error *err)
         const lt_contribution *p = &run->parts[i];
         const lt_module *m = p->module;
         const char *path = lt_adapter_path(run->adapters[p->input]);
-        lt_applied a = { .row0 = p->site->row0, .rows = p->site->rows, .out = m->out,
-            .in = m->in, .rank = m->rank, .factor = p->factor,
+        lt_applied a = { .row0 = p->site->row0,
+            .rows = p->site->rows,
+            .out = m->out,
+            .in = m->in,
+            .rank = m->rank,
+            .factor = p->factor,
             .alpha = m->has_alpha ? m->alpha : (double)m->rank,
             .input = lt_arena_strdup(&run->arena, path, err),
             .module = lt_arena_strdup(&run->arena, m->name, err),
@@ -138,7 +143,8 @@ static void find_cause(lt_merge_run *run)
     }
     if (unknown)
         snprintf(r->cause, sizeof r->cause,
-            "the adapter's family is not recognised, the base is %s", lt_family_title(base));
+            "the adapter's family is not recognised, the base is %s",
+            lt_family_title(base));
     else
         snprintf(r->cause, sizeof r->cause,
             "both are %s: the adapter may target parts that this file lacks",
@@ -154,7 +160,8 @@ static lt_status judge(lt_merge_run *run, lt_error *err)
             "no module of the adapter fits the base: %s", run->report->cause);
     if (!u->count || run->options->allow_unmatched) return LT_OK;
     return lt_error_set(err, LT_ERR_MISMATCH,
-        "%zu of the adapter's modules or tensors do not fit the base, first '%s' (%s); %s",
+        "%zu of the adapter's modules or tensors do not fit the base, first '%s' (%s); "
+        "%s",
         u->count, u->items[0].name, u->items[0].reason, run->report->cause);
 }
 
@@ -168,7 +175,8 @@ static lt_status refuse_scaled(lt_merge_run *run, lt_error *err)
         size_t n = strlen(t->name);
         bool fp8 = t->dtype == LT_F8_E4M3 || t->dtype == LT_F8_E5M2;
         for (int k = 0; k < 2 && fp8 && n > 7; k++) {
-            char *name = lt_arena_printf(&run->arena, err, "%.*s%s", (int)n - 7, t->name, beside[k]);
+            char *name = lt_arena_printf(
+                &run->arena, err, "%.*s%s", (int)n - 7, t->name, beside[k]);
             if (!name) return LT_ERR_NOMEM;
             if (!lt_store_find(run->base, name)) continue;
             lt_error_set(err, LT_ERR_UNSUPPORTED, "is scaled fp8 (see '%s')", name);

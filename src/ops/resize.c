@@ -62,11 +62,11 @@ static void plan_item(struct resizing *z, struct item *item, const lt_module *m)
     item->scale = item->alpha / (double)item->rank;
     bool same_dtype = item->dtype == m->part[LT_PART_UP]->dtype
         && item->dtype == m->part[LT_PART_DOWN]->dtype;
-    bool same_scale = lt_adapter_out_is_folder(z->out)
-        ? item->scale == m->scale
-        : !keeps_alpha ? m->scale == 1 : item->scale == m->scale;
-    item->copied
-        = item->rank == m->rank && same_dtype && same_scale && !m->part[LT_PART_SCALE];
+    bool same_scale = lt_adapter_out_is_folder(z->out) ? item->scale == m->scale
+        : !keeps_alpha                                 ? m->scale == 1
+                                                       : item->scale == m->scale;
+    item->copied =
+        item->rank == m->rank && same_dtype && same_scale && !m->part[LT_PART_SCALE];
 }
 
 static lt_status declare_item(struct resizing *z, struct item *item, lt_error *err)
@@ -74,9 +74,13 @@ static lt_status declare_item(struct resizing *z, struct item *item, lt_error *e
     const lt_module *m = item->module;
     const lt_tensor *down = m->part[LT_PART_DOWN], *mid = m->part[LT_PART_MID];
     const lt_tensor *alpha = m->part[LT_PART_ALPHA];
-    lt_module_plan plan = { .name = m->name, .up_name = m->part[LT_PART_UP]->name,
-        .down_name = down->name, .alpha_name = alpha ? alpha->name : NULL,
-        .rank = item->rank, .alpha = item->alpha, .dtype = item->dtype,
+    lt_module_plan plan = { .name = m->name,
+        .up_name = m->part[LT_PART_UP]->name,
+        .down_name = down->name,
+        .alpha_name = alpha ? alpha->name : NULL,
+        .rank = item->rank,
+        .alpha = item->alpha,
+        .dtype = item->dtype,
         .n_dims = down->n_dims };
     plan.shape[0] = m->out;
     for (unsigned i = 1; i < down->n_dims; i++)
@@ -181,8 +185,15 @@ static lt_status resize_one(void *ctx, size_t index, int worker, lt_error *err)
     memcpy(w.up, w.up_copy, out * r * sizeof *w.up);
     memcpy(w.down, w.down_copy, r * in * sizeof *w.down);
     lt_split split = z->options->split == LT_FACTORS_UP ? LT_SPLIT_UP : LT_SPLIT_SQRT;
-    lt_core core = { .b = w.up, .a = w.down, .m = out, .n = in, .r = r, .k = k,
-        .b_out = w.up_f, .a_out = w.down_f, .sigma = w.sigma };
+    lt_core core = { .b = w.up,
+        .a = w.down,
+        .m = out,
+        .n = in,
+        .r = r,
+        .k = k,
+        .b_out = w.up_f,
+        .a_out = w.down_f,
+        .sigma = w.sigma };
     st = lt_lowrank_core(&core, split, scratch, err);
     if (st) return lt_error_where(err, "module '%s'", m->name);
     double all = sum_squares(w.sigma, spectrum);
@@ -200,8 +211,8 @@ static lt_status resize_one(void *ctx, size_t index, int worker, lt_error *err)
     lt_round_to(w.down_f, k * in, item->dtype, w.cast);
     widen(w.up, w.up_f, out * k, item->scale);
     widen(w.down, w.down_f, k * in, 1);
-    return lt_pair_distance(out, in, (lt_pair) { w.up_copy, w.down_copy, r },
-        (lt_pair) { w.up, w.down, k }, &result->residual, &result->energy, scratch, err);
+    return lt_pair_distance(out, in, (lt_pair){ w.up_copy, w.down_copy, r },
+        (lt_pair){ w.up, w.down, k }, &result->residual, &result->energy, scratch, err);
 }
 
 static void resize_done(void *ctx, size_t index)
@@ -241,8 +252,10 @@ static void finish_report(struct resizing *z)
         energy += m->energy;
         residual += m->residual;
         retained += m->retained * m->energy;
-        if (z->items[i].copied) r->modules_unchanged++;
-        else r->modules_written++;
+        if (z->items[i].copied)
+            r->modules_unchanged++;
+        else
+            r->modules_written++;
         if (!r->rank_min || m->rank < r->rank_min) r->rank_min = m->rank;
         if (m->rank > r->rank_max) r->rank_max = m->rank;
         if (!r->worst || relative(m) > relative(r->worst)) r->worst = m;
@@ -255,7 +268,8 @@ static lt_status open_output(struct resizing *z, lt_error *err)
 {
     const lt_resize_options *o = z->options;
     const char *config = lt_adapter_config(z->adapter);
-    lt_adapter_plan plan = { .path = o->output, .overwrite = o->overwrite,
+    lt_adapter_plan plan = { .path = o->output,
+        .overwrite = o->overwrite,
         .dialect = lt_adapter_dialect(z->adapter),
         .family = lt_adapter_family(z->adapter) };
     lt_status st = lt_adapter_out_new(&z->out, &plan, err);
@@ -280,8 +294,7 @@ static lt_status run_all(struct resizing *z, lt_error *err)
     if (!st) st = open_output(z, err);
     if (!st) st = declare(z, err);
     if (!st) st = prepare_report(z, err);
-    if (!st)
-        st = lt_pool_run(z->threads, z->n_items, resize_one, resize_done, z, err);
+    if (!st) st = lt_pool_run(z->threads, z->n_items, resize_one, resize_done, z, err);
     if (!st) finish_report(z);
     if (!st && o->max_error > 0 && z->report->error > o->max_error)
         st = lt_error_set(err, LT_ERR_FIDELITY,
@@ -305,7 +318,7 @@ lt_status lt_resize(
     const lt_resize_options *options, lt_resize_report *report, lt_error *err)
 {
     double started = lt_now();
-    *report = (lt_resize_report) { 0 };
+    *report = (lt_resize_report){ 0 };
     struct resizing z = { .options = options, .report = report };
     lt_status st = check_options(&z, err);
     if (!st) st = run_all(&z, err);
@@ -326,5 +339,5 @@ void lt_resize_report_release(lt_resize_report *r)
     lt_arena_release(&arena);
     lt_notes_release(&r->skipped);
     free(r->modules);
-    *r = (lt_resize_report) { 0 };
+    *r = (lt_resize_report){ 0 };
 }

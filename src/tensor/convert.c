@@ -32,7 +32,8 @@ static uint32_t bits_from_float(float f)
 static inline float half_to_float(uint16_t h)
 {
     uint32_t sign = (uint32_t)(h & 0x8000u) << 16, rest = h & 0x7fffu;
-    if (rest >= 0x7c00u) return float_from_bits(sign | 0x7f800000u | (rest & 0x3ffu) << 13);
+    if (rest >= 0x7c00u)
+        return float_from_bits(sign | 0x7f800000u | (rest & 0x3ffu) << 13);
     /* Place the fields so that one product with 2^112 rebiases normals and subnormals. */
     float f = float_from_bits(rest << 13) * 0x1p112f;
     return float_from_bits(sign | bits_from_float(f));
@@ -108,20 +109,21 @@ static inline float double_to_float_odd(double d)
     float f = (float)d;
     if (isnan(d) || (double)f == d) return f;
     uint32_t u = bits_from_float(f);
-    if (isinf(f)) return isinf(d) ? f : float_from_bits(u - 1); /* largest finite is odd */
+    if (isinf(f))
+        return isinf(d) ? f : float_from_bits(u - 1); /* largest finite is odd */
     bool away = fabs((double)f) > fabs(d);
     if (away) u--; /* magnitude down by one unit: truncation */
     return float_from_bits(u | 1u);
 }
 
-#define LOAD(name, out_t, in_t, expr)                                                    \
-    static void name(out_t *dst, const unsigned char *src, size_t n)                     \
-    {                                                                                    \
-        for (size_t i = 0; i < n; i++) {                                                 \
-            in_t x;                                                                      \
-            memcpy(&x, src + i * sizeof x, sizeof x);                                    \
-            dst[i] = (out_t)(expr);                                                      \
-        }                                                                                \
+#define LOAD(name, out_t, in_t, expr)                                \
+    static void name(out_t *dst, const unsigned char *src, size_t n) \
+    {                                                                \
+        for (size_t i = 0; i < n; i++) {                             \
+            in_t x;                                                  \
+            memcpy(&x, src + i * sizeof x, sizeof x);                \
+            dst[i] = (out_t)(expr);                                  \
+        }                                                            \
     }
 
 LOAD(load_f16, float, uint16_t, half_to_float(x))
@@ -161,14 +163,14 @@ void lt_load_f64(double *dst, const void *src, lt_dtype dtype, size_t n)
     }
 }
 
-#define STORE(name, in_t, out_t, expr)                                                   \
-    static void name(unsigned char *dst, const in_t *src, size_t n)                      \
-    {                                                                                    \
-        for (size_t i = 0; i < n; i++) {                                                 \
-            in_t x = src[i];                                                             \
-            out_t y = (out_t)(expr);                                                     \
-            memcpy(dst + i * sizeof y, &y, sizeof y);                                    \
-        }                                                                                \
+#define STORE(name, in_t, out_t, expr)                              \
+    static void name(unsigned char *dst, const in_t *src, size_t n) \
+    {                                                               \
+        for (size_t i = 0; i < n; i++) {                            \
+            in_t x = src[i];                                        \
+            out_t y = (out_t)(expr);                                \
+            memcpy(dst + i * sizeof y, &y, sizeof y);               \
+        }                                                           \
     }
 
 STORE(store_f16, float, uint16_t, float_to_half(x))

@@ -52,9 +52,16 @@ bool lt_dtype_by_option(const char *text, lt_dtype *out)
         const char *text;
         lt_dtype dtype;
     } words[] = {
-        { "f32", LT_F32 }, { "fp32", LT_F32 }, { "float", LT_F32 }, { "float32", LT_F32 },
-        { "f16", LT_F16 }, { "fp16", LT_F16 }, { "half", LT_F16 }, { "float16", LT_F16 },
-        { "bf16", LT_BF16 }, { "bfloat16", LT_BF16 },
+        { "f32", LT_F32 },
+        { "fp32", LT_F32 },
+        { "float", LT_F32 },
+        { "float32", LT_F32 },
+        { "f16", LT_F16 },
+        { "fp16", LT_F16 },
+        { "half", LT_F16 },
+        { "float16", LT_F16 },
+        { "bf16", LT_BF16 },
+        { "bfloat16", LT_BF16 },
     };
     for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
         if (strcasecmp(words[i].text, text)) continue;
@@ -69,12 +76,14 @@ lt_status lt_tensor_measure(lt_tensor *t, lt_error *err)
     uint64_t count = 1, bits;
     for (unsigned i = 0; i < t->n_dims; i++)
         if (__builtin_mul_overflow(count, t->shape[i], &count))
-            return lt_error_set(err, LT_ERR_FORMAT, "the shape's product overflows 64 bits");
+            return lt_error_set(
+                err, LT_ERR_FORMAT, "the shape's product overflows 64 bits");
     if (__builtin_mul_overflow(count, (uint64_t)table[t->dtype].bits, &bits))
         return lt_error_set(err, LT_ERR_FORMAT, "the tensor's size overflows 64 bits");
     if (bits % 8)
-        return lt_error_set(err, LT_ERR_FORMAT, "%llu elements of %s do not fill whole bytes",
-            (unsigned long long)count, table[t->dtype].name);
+        return lt_error_set(err, LT_ERR_FORMAT,
+            "%llu elements of %s do not fill whole bytes", (unsigned long long)count,
+            table[t->dtype].name);
     t->count = count;
     t->size = bits / 8;
     return LT_OK;

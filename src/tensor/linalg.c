@@ -32,8 +32,8 @@ static enum CBLAS_TRANSPOSE trans(bool t)
     return t ? CblasTrans : CblasNoTrans;
 }
 
-void lt_gemm_f32(size_t m, size_t n, size_t k, float alpha, lt_matf a, lt_matf b,
-    float beta, float *c)
+void lt_gemm_f32(
+    size_t m, size_t n, size_t k, float alpha, lt_matf a, lt_matf b, float beta, float *c)
 {
     cblas_sgemm(CblasRowMajor, trans(a.t), trans(b.t), (blasint)m, (blasint)n, (blasint)k,
         alpha, a.p, (blasint)a.stride, b.p, (blasint)b.stride, beta, c, (blasint)n);
@@ -61,7 +61,8 @@ void lt_mirror_upper(size_t n, double *c)
 
 static lt_status too_large(size_t n, lt_error *err)
 {
-    return lt_error_set(err, LT_ERR_LIMIT, "a side of %zu is over what LAPACK indexes", n);
+    return lt_error_set(
+        err, LT_ERR_LIMIT, "a side of %zu is over what LAPACK indexes", n);
 }
 
 lt_status lt_eig_sym(size_t n, double *a, double *w, lt_error *err)
@@ -106,7 +107,8 @@ lt_status lt_lq(size_t k, size_t n, double *a, double *l, lt_error *err)
     return st;
 }
 
-/* Column-major view: a^T (n x m) = vt^T s u^T, so LAPACK's U is our vt and its VT our u. */
+/* Column-major view: a^T (n x m) = vt^T s u^T, so LAPACK's U is our vt and its VT our u.
+ */
 static int run_gesdd(int m, int n, int p, double *a, double *u, double *s, double *vt,
     double *work, int lwork, int *iwork)
 {

@@ -40,8 +40,8 @@ void lt_mirror_upper(size_t n, double *c); /* copies the upper triangle to the l
  * w[i]. LAPACK dsyevd (divide and conquer). */
 lt_status lt_eig_sym(size_t n, double *a, double *w, lt_error *err) LT_MUST_USE;
 
-/* a (k x n, k <= n) = L Q: a becomes Q (orthonormal rows), l (k x k, may be NULL) the lower
- * triangular factor. LAPACK dgeqrf and dorgqr on the transpose. */
+/* a (k x n, k <= n) = L Q: a becomes Q (orthonormal rows), l (k x k, may be NULL) the
+ * lower triangular factor. LAPACK dgeqrf and dorgqr on the transpose. */
 lt_status lt_lq(size_t k, size_t n, double *a, double *l, lt_error *err) LT_MUST_USE;
 
 /* a (m x n, destroyed) = u (m x p) diag(s) vt (p x n), p = min(m, n), s descending.

@@ -48,11 +48,11 @@ static lt_status gram(const struct problem *p, double **out)
             for (size_t i = 0; i < side; i++)
                 for (size_t j = 0; j < now; j++)
                     strip[i * now + j] = p->delta[i * p->n + at + j];
-            lt_syrk_f64(side, now, (lt_matd) { strip, now, false }, g);
+            lt_syrk_f64(side, now, (lt_matd){ strip, now, false }, g);
         } else {
             for (size_t i = 0; i < now * side; i++)
                 strip[i] = p->delta[at * side + i];
-            lt_syrk_f64(side, now, (lt_matd) { strip, side, true }, g);
+            lt_syrk_f64(side, now, (lt_matd){ strip, side, true }, g);
         }
     }
     lt_mirror_upper(side, g);
@@ -72,13 +72,14 @@ static void fill_start(double *x, size_t n)
     }
 }
 
-/* Sum of the k largest Ritz values of x (block x side, orthonormal rows), given z = x g. */
+/* Sum of the k largest Ritz values of x (block x side, orthonormal rows), given z = x g.
+ */
 static lt_status captured(const struct problem *p, const double *x, const double *z,
     double *t, double *values, double *sum)
 {
     size_t b = p->block;
-    lt_gemm_f64(b, b, p->side, 1, (lt_matd) { z, p->side, false },
-        (lt_matd) { x, p->side, true }, 0, t);
+    lt_gemm_f64(b, b, p->side, 1, (lt_matd){ z, p->side, false },
+        (lt_matd){ x, p->side, true }, 0, t);
     lt_status st = lt_eig_sym(b, t, values, p->err);
     *sum = 0;
     for (size_t i = b - p->k; i < b; i++)
@@ -96,13 +97,14 @@ static bool settled(double rest, double gain, double gain_before, double energy)
 }
 
 /* Leading eigenspace of g: block orthonormal rows in *basis, or *ok = false. */
-static lt_status iterate(const struct problem *p, const double *g, double **basis, bool *ok)
+static lt_status iterate(
+    const struct problem *p, const double *g, double **basis, bool *ok)
 {
     size_t n = p->block * p->side;
     double *x = lt_scratch_get(p->scratch, S_BASIS, n, sizeof *x, p->err);
     double *z = lt_scratch_get(p->scratch, S_NEXT, n, sizeof *z, p->err);
-    double *t = lt_scratch_get(
-        p->scratch, S_RITZ, p->block * p->block, sizeof *t, p->err);
+    double *t =
+        lt_scratch_get(p->scratch, S_RITZ, p->block * p->block, sizeof *t, p->err);
     double *values = lt_scratch_get(p->scratch, S_VALUES, p->block, sizeof *t, p->err);
     if (!x || !z || !t || !values) return LT_ERR_NOMEM;
     *ok = false;
@@ -111,8 +113,8 @@ static lt_status iterate(const struct problem *p, const double *g, double **basi
     double before = 0, gain_before = 0;
     for (int round = 0; round < MAX_ROUNDS && !st && !*ok; round++) {
         double now = 0;
-        lt_gemm_f64(p->block, p->side, p->side, 1, (lt_matd) { x, p->side, false },
-            (lt_matd) { g, p->side, false }, 0, z);
+        lt_gemm_f64(p->block, p->side, p->side, 1, (lt_matd){ x, p->side, false },
+            (lt_matd){ g, p->side, false }, 0, z);
         st = captured(p, x, z, t, values, &now);
         double rest = p->energy - now, gain = now - before;
         *ok = round >= 2 && settled(rest > 0 ? rest : 0, gain, gain_before, p->energy);
@@ -162,11 +164,12 @@ static lt_status project(const struct problem *p, const double *basis, lt_split 
     for (size_t i = 0; i < block * side; i++)
         q[i] = (float)basis[i];
     /* y (block x length) = q delta^T (tall) or q delta (wide) */
-    lt_gemm_f32(block, length, side, 1, (lt_matf) { q, side, false },
-        (lt_matf) { p->delta, p->n, !p->wide }, 0, y);
+    lt_gemm_f32(block, length, side, 1, (lt_matf){ q, side, false },
+        (lt_matf){ p->delta, p->n, !p->wide }, 0, y);
 
     size_t step = min_size(length, BLOCK_ELEMENTS / block + 1);
-    double *strip = lt_scratch_get(p->scratch, S_BLOCK, step * block, sizeof *strip, p->err);
+    double *strip =
+        lt_scratch_get(p->scratch, S_BLOCK, step * block, sizeof *strip, p->err);
     double *h = lt_scratch_get(p->scratch, S_RITZ, block * block, sizeof *h, p->err);
     double *values = lt_scratch_get(p->scratch, S_VALUES, block, sizeof *h, p->err);
     float *rot = lt_scratch_get(p->scratch, S_NEXT, 2 * k * block, sizeof *rot, p->err);
@@ -177,7 +180,7 @@ static lt_status project(const struct problem *p, const double *basis, lt_split 
         for (size_t i = 0; i < block; i++)
             for (size_t j = 0; j < now; j++)
                 strip[i * now + j] = y[i * length + at + j];
-        lt_syrk_f64(block, now, (lt_matd) { strip, now, false }, h);
+        lt_syrk_f64(block, now, (lt_matd){ strip, now, false }, h);
     }
     lt_mirror_upper(block, h);
     lt_status st = lt_eig_sym(block, h, values, p->err);
@@ -193,12 +196,12 @@ static lt_status project(const struct problem *p, const double *basis, lt_split 
     if (p->wide) {
         /* b (m x k) = q^T rot_q^T, a (k x n) = rot_y y */
         mq.t = true;
-        lt_gemm_f32(side, k, block, 1, mq, (lt_matf) { rot_q, block, true }, 0, b);
-        lt_gemm_f32(k, length, block, 1, (lt_matf) { rot_y, block, false }, my, 0, a);
+        lt_gemm_f32(side, k, block, 1, mq, (lt_matf){ rot_q, block, true }, 0, b);
+        lt_gemm_f32(k, length, block, 1, (lt_matf){ rot_y, block, false }, my, 0, a);
     } else {
         my.t = true;
-        lt_gemm_f32(length, k, block, 1, my, (lt_matf) { rot_y, block, true }, 0, b);
-        lt_gemm_f32(k, side, block, 1, (lt_matf) { rot_q, block, false }, mq, 0, a);
+        lt_gemm_f32(length, k, block, 1, my, (lt_matf){ rot_y, block, true }, 0, b);
+        lt_gemm_f32(k, side, block, 1, (lt_matf){ rot_q, block, false }, mq, 0, a);
     }
     return LT_OK;
 }
@@ -206,8 +209,15 @@ static lt_status project(const struct problem *p, const double *basis, lt_split 
 lt_status lt_lowrank(const float *delta, size_t m, size_t n, size_t k, double energy,
     lt_split split, float *b, float *a, double *sigma, lt_scratch *scratch, lt_error *err)
 {
-    struct problem p = { .delta = delta, .m = m, .n = n, .k = k, .side = min_size(m, n),
-        .wide = m < n, .energy = energy, .scratch = scratch, .err = err };
+    struct problem p = { .delta = delta,
+        .m = m,
+        .n = n,
+        .k = k,
+        .side = min_size(m, n),
+        .wide = m < n,
+        .energy = energy,
+        .scratch = scratch,
+        .err = err };
     if (k < 1 || k > p.side)
         return lt_error_set(err, LT_ERR_ARG, "rank %zu of a %zu x %zu matrix", k, m, n);
     size_t extra = k / 4 > 8 ? k / 4 : 8;
@@ -215,7 +225,8 @@ lt_status lt_lowrank(const float *delta, size_t m, size_t n, size_t k, double en
     double *g = NULL, *basis = NULL;
     lt_status st = gram(&p, &g);
     bool ok = false;
-    if (!st && p.side > DENSE_SIDE && p.block * 3 < p.side) st = iterate(&p, g, &basis, &ok);
+    if (!st && p.side > DENSE_SIDE && p.block * 3 < p.side)
+        st = iterate(&p, g, &basis, &ok);
     if (!st && !ok) st = solve_dense(&p, g, &basis);
     return st ? st : project(&p, basis, split, b, a, sigma);
 }
@@ -259,7 +270,8 @@ lt_status lt_lowrank_core(
     if (!st) st = reduce(r, n, c->a, la, err);
     if (st) return st;
     /* b a = (qb^T lb^T)(la qa): the core is lb^T la */
-    lt_gemm_f64(pb, pa, r, 1, (lt_matd) { lb, pb, true }, (lt_matd) { la, pa, false }, 0, core);
+    lt_gemm_f64(
+        pb, pa, r, 1, (lt_matd){ lb, pb, true }, (lt_matd){ la, pa, false }, 0, core);
     st = lt_svd(pb, pa, core, u, c->sigma, vt, err);
     if (st) return st;
     for (size_t j = 0; j < k; j++) {
@@ -272,9 +284,10 @@ lt_status lt_lowrank_core(
     }
     double *out = lt_scratch_get(scratch, 6, (m > n ? m : n) * k, sizeof *out, err);
     if (!out) return LT_ERR_NOMEM;
-    lt_gemm_f64(m, k, pb, 1, (lt_matd) { bt, m, true }, (lt_matd) { u, p, false }, 0, out);
+    lt_gemm_f64(m, k, pb, 1, (lt_matd){ bt, m, true }, (lt_matd){ u, p, false }, 0, out);
     store_rows(c->b_out, out, m * k);
-    lt_gemm_f64(k, n, pa, 1, (lt_matd) { vt, pa, false }, (lt_matd) { c->a, n, false }, 0, out);
+    lt_gemm_f64(
+        k, n, pa, 1, (lt_matd){ vt, pa, false }, (lt_matd){ c->a, n, false }, 0, out);
     store_rows(c->a_out, out, k * n);
     return LT_OK;
 }
@@ -300,7 +313,8 @@ static lt_status distance_by_qr(size_t m, size_t n, size_t r, double *ct, double
     lt_status st = reduce(r, m, ct, lc, err);
     if (!st) st = reduce(r, n, d, ld, err);
     if (st) return st;
-    lt_gemm_f64(pc, pd, r, 1, (lt_matd) { lc, pc, true }, (lt_matd) { ld, pd, false }, 0, x);
+    lt_gemm_f64(
+        pc, pd, r, 1, (lt_matd){ lc, pc, true }, (lt_matd){ ld, pd, false }, 0, x);
     *distance = dot(x, x, pc * pd);
     return LT_OK;
 }
@@ -324,8 +338,8 @@ lt_status lt_pair_distance(size_t m, size_t n, lt_pair p, lt_pair q, double *dis
     memcpy(d + p.r * n, q.a, q.r * n * sizeof *d);
     memset(gc, 0, r * r * sizeof *gc);
     memset(gd, 0, r * r * sizeof *gd);
-    lt_syrk_f64(r, m, (lt_matd) { ct, m, false }, gc);
-    lt_syrk_f64(r, n, (lt_matd) { d, n, false }, gd);
+    lt_syrk_f64(r, m, (lt_matd){ ct, m, false }, gc);
+    lt_syrk_f64(r, n, (lt_matd){ d, n, false }, gd);
     lt_mirror_upper(r, gc);
     lt_mirror_upper(r, gd);
     /* || c d ||^2 = trace((c^T c)(d d^T)) */

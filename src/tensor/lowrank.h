@@ -42,8 +42,8 @@ typedef struct lt_core {
     float *a_out; /* k x n */
     double *sigma;
 } lt_core;
-lt_status lt_lowrank_core(const lt_core *core, lt_split split, lt_scratch *scratch,
-    lt_error *err) LT_MUST_USE;
+lt_status lt_lowrank_core(
+    const lt_core *core, lt_split split, lt_scratch *scratch, lt_error *err) LT_MUST_USE;
 
 /* || p - q ||^2 and || p ||^2 for p = b1 a1 (rank r1), q = b2 a2 (rank r2), all double,
  * b m x r, a r x n; without the product. Uses slots 0..7 of scratch. */

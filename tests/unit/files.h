@@ -13,7 +13,8 @@
 static inline void temp_path(char *dst, size_t size, const char *name)
 {
     const char *dir = getenv("TMPDIR");
-    snprintf(dst, size, "%s/lt-unit-%ld-%s", dir && *dir ? dir : "/tmp", (long)getpid(), name);
+    snprintf(
+        dst, size, "%s/lt-unit-%ld-%s", dir && *dir ? dir : "/tmp", (long)getpid(), name);
 }
 
 static inline int write_bytes(const char *path, const void *p, size_t n)

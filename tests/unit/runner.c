@@ -20,9 +20,10 @@ int unit_run(const unit_test *tests, size_t count)
     for (size_t i = 0; i < count; i++) {
         size_t before = failures, done = checks;
         tests[i].run();
-        if (checks == done) unit_check(false, tests[i].name, 0, "the test checks nothing");
-        printf("%s %s (%zu checks)\n", failures == before ? "ok  " : "FAIL", tests[i].name,
-            checks - done);
+        if (checks == done)
+            unit_check(false, tests[i].name, 0, "the test checks nothing");
+        printf("%s %s (%zu checks)\n", failures == before ? "ok  " : "FAIL",
+            tests[i].name, checks - done);
     }
     printf("%zu checks, %zu failed\n", checks, failures);
     return failures ? 1 : 0;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Conversions against an independent definition: the nearest representable value, found by
- * search among all values of the format, ties to the even code. */
+/* Conversions against an independent definition: the nearest representable value, found
+ * by search among all values of the format, ties to the even code. */
 #include "runner.h"
 
 #include "tensor/convert.h"
@@ -13,7 +13,8 @@
 static double decode(unsigned code, int exp_bits, int man_bits, bool has_inf)
 {
     int bias = (1 << (exp_bits - 1)) - 1;
-    unsigned man = code & ((1u << man_bits) - 1), exp = code >> man_bits & ((1u << exp_bits) - 1);
+    unsigned man = code & ((1u << man_bits) - 1),
+             exp = code >> man_bits & ((1u << exp_bits) - 1);
     double sign = code >> (exp_bits + man_bits) & 1 ? -1 : 1;
     unsigned top = (1u << exp_bits) - 1;
     if (has_inf && exp == top) return man ? (double)NAN : sign * (double)INFINITY;
@@ -44,8 +45,10 @@ static unsigned store_one(const struct format *f, double v, bool from_double)
 {
     unsigned char raw[8] = { 0 };
     float single = (float)v;
-    if (from_double) lt_store_f64(raw, &v, f->dtype, 1);
-    else lt_store_f32(raw, &single, f->dtype, 1);
+    if (from_double)
+        lt_store_f64(raw, &v, f->dtype, 1);
+    else
+        lt_store_f32(raw, &single, f->dtype, 1);
     return f->exp_bits + f->man_bits == 15 ? raw[0] | (unsigned)raw[1] << 8 : raw[0];
 }
 
@@ -61,15 +64,21 @@ static void test_all_codes(void)
             lt_load_f32(&single, raw, f->dtype, 1);
             lt_load_f64(&wide, raw, f->dtype, 1);
             bool nan = isnan(want);
-            wrong += nan ? !isnan(single) || !isnan(wide) : single != want || wide != want;
-            if (nan) wrong += !isnan(decode(store_one(f, want, false), f->exp_bits, f->man_bits, f->has_inf));
-            else wrong += store_one(f, want, false) != code || store_one(f, want, true) != code;
+            wrong +=
+                nan ? !isnan(single) || !isnan(wide) : single != want || wide != want;
+            if (nan)
+                wrong += !isnan(decode(
+                    store_one(f, want, false), f->exp_bits, f->man_bits, f->has_inf));
+            else
+                wrong +=
+                    store_one(f, want, false) != code || store_one(f, want, true) != code;
         }
         CHECK(wrong == 0);
     }
 }
 
-/* Between neighbours a < b: the midpoint goes to the even code, the rest to the nearer. */
+/* Between neighbours a < b: the midpoint goes to the even code, the rest to the nearer.
+ */
 static void test_rounding(void)
 {
     for (size_t k = 0; k < N_FORMATS; k++) {
@@ -90,7 +99,8 @@ static void test_rounding(void)
             if ((double)(float)mid == mid) {
                 wrong += store_one(f, mid, false) != even;
                 wrong += store_one(f, (double)nextafterf((float)mid, 0), false) != code;
-                wrong += store_one(f, (double)nextafterf((float)mid, INFINITY), false) != code + 1;
+                wrong += store_one(f, (double)nextafterf((float)mid, INFINITY), false)
+                    != code + 1;
             }
             tried++;
         }
@@ -112,7 +122,8 @@ static void test_overflow(void)
     CHECK(store_one(&formats[3], 464, true) == 0x7e);
     CHECK(store_one(&formats[3], 464.0001, true) == 0x7f);
     CHECK(store_one(&formats[3], INFINITY, true) == 0x7f);
-    CHECK(store_one(&formats[0], 1e-300, true) == 0 && store_one(&formats[0], -1e-300, true) == 0x8000);
+    CHECK(store_one(&formats[0], 1e-300, true) == 0
+        && store_one(&formats[0], -1e-300, true) == 0x8000);
 }
 
 static void test_arrays(void)
@@ -137,7 +148,8 @@ static void test_arrays(void)
         wrong += fabs((double)out[i] - in[i]) > fabs((double)in[i]) * 0x1p-11;
     CHECK(wrong == 0);
     in[1000] = NAN;
-    CHECK(lt_find_nonfinite_f32(in, N) == 1000 && lt_find_nonfinite_f32(in, 1000) == 1000);
+    CHECK(
+        lt_find_nonfinite_f32(in, N) == 1000 && lt_find_nonfinite_f32(in, 1000) == 1000);
 }
 
 int main(void)

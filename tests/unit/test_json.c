@@ -71,8 +71,9 @@ static void test_refused(void)
 static void test_accepted(void)
 {
     static const char *const rows[] = { "{}", "[]", " \t\r\n{ } \n", "0", "-0", "1e5",
-        "-1.5E-3", "\"\\\"\\\\\\/\\b\\f\\n\\r\\t\\u00e9\\ud83d\\ude00\"", "\"\xf0\x9f\x98\x80\"",
-        "[true,false,null]", "{\"\":{\"a\":[1,[2,[3]]]}}", "18446744073709551615" };
+        "-1.5E-3", "\"\\\"\\\\\\/\\b\\f\\n\\r\\t\\u00e9\\ud83d\\ude00\"",
+        "\"\xf0\x9f\x98\x80\"", "[true,false,null]", "{\"\":{\"a\":[1,[2,[3]]]}}",
+        "18446744073709551615" };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         lt_error err = LT_ERROR_INIT;
         if (!CHECK(parse(rows[i], strlen(rows[i]), &err) == LT_OK))

@@ -51,7 +51,7 @@ static float *make_matrix(size_t m, size_t n, enum spectrum kind, double scale)
     for (size_t i = 0; i < s; i++)
         for (size_t j = 0; j < n; j++)
             v[i * n + j] *= scale * sigma_of(kind, i);
-    lt_gemm_f64(m, n, s, 1, (lt_matd) { u, m, true }, (lt_matd) { v, n, false }, 0, d);
+    lt_gemm_f64(m, n, s, 1, (lt_matd){ u, m, true }, (lt_matd){ v, n, false }, 0, d);
     for (size_t i = 0; i < m * n; i++)
         f[i] = (float)d[i];
     lt_free(u);
@@ -100,8 +100,8 @@ static void check_one(size_t m, size_t n, size_t k, enum spectrum kind, double s
     measure(f, m, n, k, b, a, &error, &best, &norm);
     bool ok = error <= 1.001 * best + 1e-6 * norm;
     if (!CHECK(ok))
-        printf("    %zux%zu rank %zu spectrum %d: %g, best %g of %g\n", m, n, k, kind, error,
-            best, norm);
+        printf("    %zux%zu rank %zu spectrum %d: %g, best %g of %g\n", m, n, k, kind,
+            error, best, norm);
     if (best > 1e-4 * norm && error / best > *worst) *worst = error / best;
     lt_scratch_release(&scratch);
     lt_free(f);
@@ -111,9 +111,9 @@ static void check_one(size_t m, size_t n, size_t k, enum spectrum kind, double s
 
 static void test_against_lapack(void)
 {
-    static const size_t shapes[][3] = { { 1, 1, 1 }, { 1, 40, 1 }, { 40, 1, 1 }, { 7, 5, 5 },
-        { 64, 64, 8 }, { 64, 300, 16 }, { 300, 64, 16 }, { 200, 200, 16 }, { 320, 240, 24 },
-        { 240, 640, 40 }, { 200, 200, 200 }, { 256, 180, 150 } };
+    static const size_t shapes[][3] = { { 1, 1, 1 }, { 1, 40, 1 }, { 40, 1, 1 },
+        { 7, 5, 5 }, { 64, 64, 8 }, { 64, 300, 16 }, { 300, 64, 16 }, { 200, 200, 16 },
+        { 320, 240, 24 }, { 240, 640, 40 }, { 200, 200, 200 }, { 256, 180, 150 } };
     for (int kind = 0; kind < N_SPECTRA; kind++) {
         double worst = 0;
         for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
@@ -139,7 +139,8 @@ static void test_zero(void)
     CHECK(!lt_lowrank(f, 4, 3, 1, 0, LT_SPLIT_SQRT, b, a, NULL, &scratch, NULL));
     for (int i = 0; i < 4; i++)
         CHECK(b[i] == 0);
-    CHECK(lt_lowrank(f, 4, 3, 4, 0, LT_SPLIT_SQRT, b, a, NULL, &scratch, NULL) == LT_ERR_ARG);
+    CHECK(lt_lowrank(f, 4, 3, 4, 0, LT_SPLIT_SQRT, b, a, NULL, &scratch, NULL)
+        == LT_ERR_ARG);
     lt_scratch_release(&scratch);
 }
 
@@ -170,7 +171,8 @@ static void check_core(size_t m, size_t n, size_t r, size_t k)
     double *b = lt_alloc(m * r, sizeof *b, NULL), *a = lt_alloc(r * n, sizeof *a, NULL);
     double *b0 = lt_alloc(m * r, sizeof *b, NULL), *a0 = lt_alloc(r * n, sizeof *a, NULL);
     double *b1 = lt_alloc(m * k, sizeof *b, NULL), *a1 = lt_alloc(k * n, sizeof *a, NULL);
-    float *bf = lt_alloc(m * k, sizeof *bf, NULL), *af = lt_alloc(k * n, sizeof *af, NULL);
+    float *bf = lt_alloc(m * k, sizeof *bf, NULL),
+          *af = lt_alloc(k * n, sizeof *af, NULL);
     float *product = lt_alloc(m * n, sizeof *product, NULL);
     double sigma[256], error, best, norm, distance, energy;
     for (size_t i = 0; i < m * r; i++)
@@ -193,9 +195,10 @@ static void check_core(size_t m, size_t n, size_t r, size_t k)
         b1[i] = bf[i];
     for (size_t i = 0; i < k * n; i++)
         a1[i] = af[i];
-    CHECK(!lt_pair_distance(m, n, (lt_pair) { b0, a0, r }, (lt_pair) { b1, a1, k }, &distance,
-        &energy, &scratch, NULL));
-    CHECK(fabs(sqrt(distance) - error) < 1e-6 * norm && fabs(sqrt(energy) - norm) < 1e-6 * norm);
+    CHECK(!lt_pair_distance(m, n, (lt_pair){ b0, a0, r }, (lt_pair){ b1, a1, k },
+        &distance, &energy, &scratch, NULL));
+    CHECK(fabs(sqrt(distance) - error) < 1e-6 * norm
+        && fabs(sqrt(energy) - norm) < 1e-6 * norm);
     lt_scratch_release(&scratch);
     double *all[] = { b, a, b0, a0, b1, a1 };
     for (int i = 0; i < 6; i++)
