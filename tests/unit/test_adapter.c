@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: MIT */
+/* Key suffixes, shapes, alphas, PEFT's sidecar, and a published hash vector. */
+#include "runner.h"
+
+#include "adapter/kind.h"
+#include "files.h"
+
+#include <math.h>
+#include <sys/stat.h>
+
+static char path[512];
+
+static void test_split_names(void)
+{
+    static const struct {
+        const char *name, *module, *kind;
+        lt_part part;
+    } rows[] = {
+        { "lora_unet_x.lora_down.weight", "lora_unet_x", "lora", LT_PART_DOWN },
+        { "lora_unet_x.lora_up.weight", "lora_unet_x", "lora", LT_PART_UP },
+        { "lora_unet_x.lora_mid.weight", "lora_unet_x", "lora", LT_PART_MID },
+        { "lora_unet_x.alpha", "lora_unet_x", NULL, LT_PART_ALPHA },
+        { "a.b.lora_A.weight", "a.b", "lora", LT_PART_DOWN },
+        { "a.b.lora_B.default.weight", "a.b", "lora", LT_PART_UP },
+        { "h.0.attn.c_attn.lora_A", "h.0.attn.c_attn", "lora", LT_PART_DOWN },
+        { "x.to_q.lora.down.weight", "x.to_q", "lora", LT_PART_DOWN },
+        { "x.processor.to_q_lora.up.weight", "x.processor.to_q", "lora", LT_PART_UP },
+        { "x.lora_B.bias", "x", "lora-bias", LT_PART_UP_BIAS },
+        { "x.dora_scale", "x", "dora", LT_PART_MAGNITUDE },
+        { "x.lora_magnitude_vector.weight", "x", "dora", LT_PART_MAGNITUDE },
+        { "x.hada_w1_a", "x", "loha", LT_PART_OTHER },
+        { "x.lokr_w2", "x", "lokr", LT_PART_OTHER },
+        { "x.oft_blocks", "x", "oft", LT_PART_OTHER },
+        { "x.diff_b", "x", "full", LT_PART_OTHER },
+        { "x.lora_embedding_A", "x", "lora-embedding", LT_PART_OTHER },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const lt_kind *kind = NULL;
+        lt_part part = LT_PART_COUNT;
+        size_t n = lt_split_name(rows[i].name, &kind, &part);
+        CHECK(n == strlen(rows[i].module) && !strncmp(rows[i].name, rows[i].module, n));
+        CHECK(part == rows[i].part);
+        CHECK(rows[i].kind ? kind && !strcmp(kind->id, rows[i].kind) : !kind);
+    }
+    const lt_kind *kind;
+    lt_part part;
+    CHECK(!lt_split_name("model.layers.0.weight", &kind, &part));
+    CHECK(!lt_split_name(".lora_up.weight", &kind, &part));
+    CHECK(!lt_split_name("alpha", &kind, &part));
+}
+
+#define T(name, dtype, shape, from, to)                                                 \
+    "\"" name "\":{\"dtype\":\"" dtype "\",\"shape\":" shape ",\"data_offsets\":[" from \
+    "," to "]}"
+
+static lt_status open_adapter(
+    const char *header, const void *data, size_t size, lt_adapter **a, lt_error *err)
+{
+    *a = NULL;
+    if (write_safetensors(path, header, data, size)) return LT_ERR_IO;
+    return lt_adapter_open(a, path, err);
+}
+
+static void test_tucker_vector(void)
+{
+    /* up (3,2,1,1), down (2,2,1,1), mid (2,2,1,2); the effective product by hand. */
+    static const float data[] = { 1, 2, 0, 1, 1, 0, 0, 1, 2, 0, 0, 0, 1, 0, 0, 1, 1, 1 };
+    static const char header[] = "{" T("m.lora_down.weight", "F32", "[2,2,1,1]", "0",
+        "16") "," T("m.lora_mid.weight", "F32", "[2,2,1,2]", "16",
+        "48") "," T("m.lora_up.weight", "F32", "[3,2,1,1]", "48", "72") "}";
+    static const double want[3][4] = { { 1, 0, 2, 1 }, { 2, 0, 4, 0 }, { 3, 0, 6, 1 } };
+    lt_adapter *a;
+    lt_error err = LT_ERROR_INIT;
+    if (!CHECK(!open_adapter(header, data, sizeof data, &a, &err))) return;
+    const lt_module *m = lt_adapter_module(a, 0);
+    CHECK(m->rank == 2 && m->out == 3 && m->in == 4 && m->scale == 1 && !m->has_alpha);
+    double up[6], down[8];
+    CHECK(!lt_module_load(a, m, up, down, &err));
+    for (int i = 0; i < 3; i++)
+        for (int j = 0; j < 4; j++)
+            CHECK(up[2 * i] * down[j] + up[2 * i + 1] * down[4 + j] == want[i][j]);
+    lt_adapter_free(a);
+}
+
+static void test_alpha_types(void)
+{
+    static const struct {
+        const char *dtype;
+        unsigned char bytes[8];
+        size_t size;
+        double alpha;
+    } rows[] = {
+        { "F32", { 0, 0, 0, 0x40 }, 4, 2 },
+        { "F16", { 0, 0x40 }, 2, 2 },
+        { "BF16", { 0, 0x40 }, 2, 2 },
+        { "I64", { 2 }, 8, 2 },
+        { "F64", { 0, 0, 0, 0, 0, 0, 0, 0x40 }, 8, 2 },
+        { "I8", { 0xfe }, 1, -2 },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char header[512];
+        unsigned char data[64] = { 0 };
+        memcpy(data, rows[i].bytes, rows[i].size);
+        snprintf(header, sizeof header,
+            "{\"m.alpha\":{\"dtype\":\"%s\",\"shape\":[1],\"data_offsets\":[0,%zu]},"
+            "\"m.lora_down.weight\":{\"dtype\":\"F32\",\"shape\":[4,1],\"data_offsets\":["
+            "%zu,%zu]},"
+            "\"m.lora_up.weight\":{\"dtype\":\"F32\",\"shape\":[1,4],\"data_offsets\":[%"
+            "zu,%zu]}}",
+            rows[i].dtype, rows[i].size, rows[i].size, rows[i].size + 16,
+            rows[i].size + 16, rows[i].size + 32);
+        lt_adapter *a;
+        lt_error err = LT_ERROR_INIT;
+        if (!CHECK(!open_adapter(header, data, rows[i].size + 32, &a, &err))) {
+            printf("    %s: %s\n", rows[i].dtype, err.msg);
+            continue;
+        }
+        const lt_module *m = lt_adapter_module(a, 0);
+        CHECK(m->has_alpha && m->alpha == rows[i].alpha && m->scale == rows[i].alpha / 4);
+        lt_adapter_free(a);
+    }
+}
+
+static void test_refused(void)
+{
+    static const struct {
+        const char *header;
+        size_t size;
+        lt_status status;
+        const char *message;
+    } rows[] = {
+        { "{" T("m.lora_up.weight", "F32", "[2,1]", "0", "8") "}", 8, LT_ERR_MISMATCH,
+            "down factor is missing" },
+        { "{" T("m.lora_down.weight", "F32", "[1,2]", "0", "8") "}", 8, LT_ERR_MISMATCH,
+            "up factor is missing" },
+        { "{" T("m.lora_down.weight", "F32", "[1,2]", "0", "8") "," T(
+              "m.lora_up.weight", "F32", "[1,2]", "8", "16") "}",
+            16, LT_ERR_MISMATCH, "ranks differ" },
+        { "{" T("m.lora_down.weight", "F32", "[0,2]", "0", "0") "," T(
+              "m.lora_up.weight", "F32", "[1,0]", "0", "0") "}",
+            0, LT_ERR_MISMATCH, "empty" },
+        { "{" T("m.lora_down.weight", "I32", "[1,2]", "0", "8") "," T(
+              "m.lora_up.weight", "F32", "[2,1]", "8", "16") "}",
+            16, LT_ERR_UNSUPPORTED, "I32" },
+        { "{" T("m.lora_down.weight", "F32", "[1,1]", "0", "4") "," T("m.lora_A.weight",
+              "F32", "[1,1]", "4",
+              "8") "," T("m.lora_up.weight", "F32", "[1,1]", "8", "12") "}",
+            12, LT_ERR_MISMATCH, "doubles" },
+        { "{" T("m.weight", "F32", "[1,1]", "0", "4") "}", 4, LT_ERR_MISMATCH,
+            "holds no adapter" },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        lt_adapter *a;
+        lt_error err = LT_ERROR_INIT;
+        lt_status st = open_adapter(rows[i].header, NULL, rows[i].size, &a, &err);
+        if (!CHECK(st == rows[i].status) || !CHECK(strstr(err.msg, rows[i].message)))
+            printf("    row %zu: %d %s\n", i, st, err.msg);
+        CHECK(a == NULL && strstr(err.where, path));
+        lt_adapter_free(a);
+    }
+}
+
+static void test_peft_scales(void)
+{
+    static const char text[] =
+        "{\"peft_type\":\"LORA\",\"r\":8,\"lora_alpha\":16,"
+        "\"rank_pattern\":{\"^model\\\\.layers\\\\.1\\\\.q\":4,\"down_proj\":2},"
+        "\"alpha_pattern\":{\"down_proj\":6}}";
+    static const struct {
+        const char *path;
+        uint64_t rank;
+        double scale;
+    } rows[] = {
+        { "model.layers.0.q", 8, 2 },
+        { "model.layers.1.q", 4, 4 },
+        { "x.model.layers.1.q", 8, 2 }, /* anchored */
+        { "model.layers.11.q", 8, 2 },
+        { "model.layers.0.down_proj", 2, 3 },
+        { "model.layers.0.xdown_proj", 8, 2 },
+    };
+    lt_peft_config c;
+    double alpha, scale;
+    if (!CHECK(!lt_peft_config_parse(&c, text, sizeof text - 1, NULL))) return;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        CHECK(
+            !lt_peft_config_scale(&c, rows[i].path, rows[i].rank, &alpha, &scale, NULL));
+        CHECK(scale == rows[i].scale);
+    }
+    CHECK(lt_peft_config_scale(&c, "model.layers.0.q", 7, &alpha, &scale, NULL)
+        == LT_ERR_MISMATCH);
+    lt_peft_config_release(&c);
+    static const char rs[] = "{\"r\":16,\"lora_alpha\":8,\"use_rslora\":true}";
+    CHECK(!lt_peft_config_parse(&c, rs, sizeof rs - 1, NULL));
+    CHECK(!lt_peft_config_scale(&c, "x", 16, &alpha, &scale, NULL) && scale == 2);
+    lt_peft_config_release(&c);
+    static const char bad[] = "{\"peft_type\":\"LORA\",\"layer_replication\":[[0,2]]}";
+    lt_error err = LT_ERROR_INIT;
+    CHECK(lt_peft_config_parse(&c, bad, sizeof bad - 1, &err) == LT_ERR_UNSUPPORTED);
+    CHECK(strstr(err.msg, "layer_replication") != NULL);
+}
+
+/* A published vector: these three tensors hash to this value under kohya's rules. */
+static void test_hash_vector(void)
+{
+    static const float up[2] = { 3, 4 }, down[2] = { 1, 2 };
+    lt_adapter_plan plan = { .path = path,
+        .dialect = lt_dialect_by_id("kohya"),
+        .overwrite = true,
+        .family = lt_family_of_adapter(NULL, 0) };
+    lt_module_plan module = { .name = "lora_unet_x",
+        .n_dims = 2,
+        .shape = { 2, 2 },
+        .rank = 1,
+        .alpha = 1,
+        .dtype = LT_F32 };
+    lt_adapter_out *out = NULL;
+    size_t index = 0;
+    CHECK(!lt_adapter_out_new(&out, &plan, NULL));
+    CHECK(!lt_adapter_out_add(out, &module, &index, NULL));
+    CHECK(!lt_adapter_out_begin(out, NULL));
+    CHECK(!lt_adapter_out_put(out, index, up, down, NULL));
+    CHECK(!lt_adapter_out_commit(out, NULL));
+    lt_adapter_out_close(out);
+    lt_store *store = NULL;
+    if (!CHECK(!lt_store_open(&store, path, NULL))) return;
+    const lt_metadata *meta = lt_store_metadata(store);
+    CHECK_STR(lt_metadata_get(meta, "sshs_model_hash"),
+        "5ea9a7f9da1da3b0af9899d1dbb02e0905a5ee5656e99a38e06844380b4ce6df");
+    CHECK_STR(lt_metadata_get(meta, "sshs_legacy_hash"), "e3b0c442");
+    lt_store_close(store);
+}
+
+static void test_overflow_is_told(void)
+{
+    static const float up[1] = { 70000 }, down[1] = { 1 };
+    lt_adapter_plan plan = { .path = path,
+        .dialect = lt_dialect_by_id("kohya"),
+        .overwrite = true,
+        .family = lt_family_of_adapter(NULL, 0) };
+    lt_module_plan module = { .name = "lora_unet_x",
+        .n_dims = 2,
+        .shape = { 1, 1 },
+        .rank = 1,
+        .alpha = 1,
+        .dtype = LT_F16 };
+    lt_adapter_out *out = NULL;
+    lt_error err = LT_ERROR_INIT;
+    size_t index = 0;
+    CHECK(!lt_adapter_out_new(&out, &plan, NULL));
+    CHECK(!lt_adapter_out_add(out, &module, &index, NULL));
+    CHECK(!lt_adapter_out_begin(out, NULL));
+    CHECK(lt_adapter_out_put(out, index, up, down, &err) == LT_ERR_NUMERIC);
+    CHECK(strstr(err.where, "lora_unet_x") && strstr(err.msg, "F16"));
+    lt_adapter_out_close(out);
+}
+
+int main(void)
+{
+    static const unit_test tests[] = { TEST(test_split_names), TEST(test_tucker_vector),
+        TEST(test_alpha_types), TEST(test_refused), TEST(test_peft_scales),
+        TEST(test_hash_vector), TEST(test_overflow_is_told) };
+    temp_path(path, sizeof path, "adapter");
+    int rc = RUN_TESTS(tests);
+    unlink(path);
+    return rc;
+}

@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: MIT */
+/* The small things everything stands on: sizes, map, arena, pool, outputs, errors. */
+#include "runner.h"
+
+#include "base/arena.h"
+#include "base/digest.h"
+#include "base/map.h"
+#include "base/mem.h"
+#include "base/outfile.h"
+#include "base/pool.h"
+#include "base/source.h"
+#include "files.h"
+
+#include <stdatomic.h>
+#include <sys/stat.h>
+
+static char path[512];
+
+static void test_sizes(void)
+{
+    uint64_t v;
+    CHECK(lt_mul_size(1u << 31, 1u << 31, &v) && v == 1ull << 62);
+    CHECK(!lt_mul_size(1ull << 32, 1ull << 32, &v));
+    CHECK(!lt_add_size(UINT64_MAX, 1, &v));
+    lt_error err = LT_ERROR_INIT;
+    CHECK(!lt_alloc(UINT64_MAX / 4, 8, &err) && err.code == LT_ERR_NOMEM);
+    CHECK(!lt_alloc_work(UINT64_MAX, 1, &err));
+    unsigned char *p = lt_alloc(100, 1, NULL);
+    CHECK(p && (uintptr_t)p % 64 == 0 && p[0] == 0 && p[99] == 0);
+    lt_free(p);
+    p = lt_alloc(0, 8, NULL);
+    CHECK(p != NULL);
+    lt_free(p);
+}
+
+static void test_map(void)
+{
+    enum { N = 5000 };
+    lt_map map = { 0 };
+    lt_arena arena = { 0 };
+    size_t found, wrong = 0;
+    for (size_t i = 0; i < N; i++) {
+        const char *key = lt_arena_printf(&arena, NULL, "key %zu", i * 7919);
+        wrong += lt_map_put(&map, key, i, &found, NULL) || found != LT_MAP_NONE;
+    }
+    for (size_t i = 0; i < N; i++) {
+        char key[32];
+        snprintf(key, sizeof key, "key %zu", i * 7919);
+        wrong += lt_map_get(&map, key) != i;
+    }
+    CHECK(wrong == 0 && map.count == N);
+    CHECK(lt_map_get(&map, "absent") == LT_MAP_NONE);
+    CHECK(!lt_map_put(&map, "key 0", 99, &found, NULL) && found == 0);
+    lt_map_set(&map, "key 0", 7);
+    CHECK(lt_map_get(&map, "key 0") == 7 && lt_map_getn(&map, "key 0x", 5) == 7);
+    lt_map_release(&map);
+    CHECK(lt_map_get(&map, "key 0") == LT_MAP_NONE);
+    lt_arena_release(&arena);
+}
+
+struct job {
+    atomic_size_t ran, done;
+    size_t fail_at;
+};
+
+static lt_status work(void *ctx, size_t item, int worker, lt_error *err)
+{
+    struct job *j = ctx;
+    atomic_fetch_add(&j->ran, 1);
+    if (worker < 0 || worker >= 4) return lt_error_set(err, LT_ERR_INTERNAL, "worker");
+    if (item < j->fail_at) return LT_OK;
+    return lt_error_set(err, LT_ERR_NUMERIC, "item %zu", item);
+}
+
+static void done(void *ctx, size_t item)
+{
+    (void)item;
+    atomic_fetch_add(&((struct job *)ctx)->done, 1);
+}
+
+static void test_pool(void)
+{
+    for (int threads = 1; threads <= 4; threads++) {
+        struct job j = { 0, 0, SIZE_MAX };
+        CHECK(!lt_pool_run(threads, 1000, work, done, &j, NULL));
+        CHECK(j.ran == 1000 && j.done == 1000);
+        lt_error err = LT_ERROR_INIT;
+        struct job bad = { 0, 0, 100 };
+        CHECK(lt_pool_run(threads, 1000, work, done, &bad, &err) == LT_ERR_NUMERIC);
+        CHECK_STR(err.msg, "item 100");
+        CHECK(bad.ran <= 100 + 2 * (size_t)threads && bad.done == 100);
+        CHECK(!lt_pool_run(threads, 0, work, done, &bad, NULL));
+    }
+    CHECK(lt_cpu_count() >= 1);
+}
+
+static bool holds(const char *text)
+{
+    char buf[64] = "";
+    FILE *f = fopen(path, "rb");
+    if (!f) return false;
+    size_t n = fread(buf, 1, sizeof buf - 1, f);
+    fclose(f);
+    return n == strlen(text) && !memcmp(buf, text, n);
+}
+
+static void test_outfile(void)
+{
+    lt_outfile *f = NULL;
+    lt_error err = LT_ERROR_INIT;
+    unlink(path);
+    CHECK(!lt_outfile_open(&f, path, false, NULL));
+    CHECK(!lt_outfile_write(f, 3, "def", 3, NULL)
+        && !lt_outfile_write(f, 0, "abc", 3, NULL));
+    CHECK(access(path, F_OK) != 0); /* nothing is seen before commit */
+    lt_outfile_close(f);
+    CHECK(access(path, F_OK) != 0);
+
+    mode_t old = umask(027);
+    CHECK(!lt_write_file(path, "first", 5, false, NULL) && holds("first"));
+    umask(old);
+    struct stat sb;
+    CHECK(!stat(path, &sb) && (sb.st_mode & 0777) == 0640);
+    CHECK(
+        lt_write_file(path, "second", 6, false, &err) == LT_ERR_EXISTS && holds("first"));
+    CHECK(strstr(err.where, path) && strstr(err.msg, "-f"));
+    CHECK(!lt_write_file(path, "third", 5, true, NULL) && holds("third"));
+
+    /* The target appears between open and commit: it is not clobbered. */
+    unlink(path);
+    CHECK(!lt_outfile_open(&f, path, false, NULL));
+    CHECK(!lt_outfile_write(f, 0, "late", 4, NULL));
+    CHECK(!write_bytes(path, "early", 5));
+    CHECK(lt_outfile_commit(f, &err) == LT_ERR_EXISTS && holds("early"));
+    lt_outfile_close(f);
+
+    lt_source *s = NULL;
+    char buf[8] = "";
+    CHECK(!lt_source_open(&s, path, NULL) && lt_source_size(s) == 5);
+    CHECK(!lt_source_read(s, 1, buf, 3, NULL) && !strcmp(buf, "arl"));
+    CHECK(
+        lt_source_read(s, 3, buf, 3, &err) == LT_ERR_IO && strstr(err.msg, "ends early"));
+    CHECK(!lt_outfile_open(&f, path, true, NULL));
+    CHECK(!lt_outfile_copy(f, 2, lt_source_fd(s), 1, 4, NULL));
+    CHECK(!lt_outfile_write(f, 0, "<>", 2, NULL) && !lt_outfile_commit(f, NULL));
+    CHECK(holds("<>arly"));
+    lt_outfile_close(f);
+    lt_source_close(s);
+    CHECK(lt_outfile_open(&f, "/nonexistent/x", false, &err) == LT_ERR_IO && !f);
+}
+
+static void test_errors(void)
+{
+    lt_error err = LT_ERROR_INIT;
+    CHECK(lt_error_at(&err, LT_ERR_FORMAT, 7, "bad %d", 3) == LT_ERR_FORMAT);
+    CHECK(lt_error_where(&err, "tensor '%s'", "x") == LT_ERR_FORMAT);
+    CHECK(lt_error_where(&err, "file") == LT_ERR_FORMAT);
+    CHECK_STR(err.where, "file: tensor 'x'");
+    CHECK_STR(err.msg, "bad 3");
+    CHECK(err.offset == 7);
+    char longest[2000];
+    memset(longest, 'n', sizeof longest - 1);
+    longest[sizeof longest - 1] = '\0';
+    lt_error_where(&err, "%s", longest);
+    CHECK(strlen(err.where) < sizeof err.where);
+    for (int code = LT_OK; code <= LT_ERR_INTERNAL; code++)
+        CHECK(strcmp(lt_status_text((lt_status)code), "unknown status"));
+}
+
+static void test_sha256(void)
+{
+    char hex[LT_SHA256_HEX];
+    lt_sha256 *h = NULL;
+    CHECK(!lt_sha256_new(&h, NULL));
+    lt_sha256_update(h, "a", 1);
+    lt_sha256_update(h, "bc", 2);
+    lt_sha256_hex(h, hex);
+    lt_sha256_free(h);
+    CHECK_STR(hex, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+}
+
+int main(void)
+{
+    static const unit_test tests[] = { TEST(test_sizes), TEST(test_map), TEST(test_pool),
+        TEST(test_outfile), TEST(test_errors), TEST(test_sha256) };
+    temp_path(path, sizeof path, "base");
+    int rc = RUN_TESTS(tests);
+    unlink(path);
+    return rc;
+}
