@@ -52,8 +52,9 @@ typedef struct lt_extract_options {
     const char *dialect;      /* NULL or "auto": what the family's tools expect */
     const char *const *include, *const *exclude; /* NULL-terminated extended regular
                                   expressions on tensor and module names; NULL: none */
-    double min_diff;  /* a module whose largest |difference| is not above is unchanged */
-    double max_error; /* 0: none; above it nothing is written, LT_ERR_FIDELITY */
+    double min_diff; /* a module whose largest |difference| is not above is unchanged */
+    const double
+        *max_error; /* NULL: none; above it nothing is written, LT_ERR_FIDELITY */
     lt_factor_split split;
     bool all_modules; /* also those that kohya-style loaders have no name for */
     bool overwrite;
@@ -135,7 +136,7 @@ typedef struct lt_resize_options {
     uint64_t rank, conv_rank; /* conv_rank 0: as rank */
     double alpha;             /* 0: keep each module's scale */
     const char *dtype;        /* NULL or "keep": each module's own */
-    double max_error;         /* as in extract */
+    const double *max_error;  /* as in extract */
     lt_factor_split split;
     bool overwrite;
     int threads;

@@ -52,9 +52,6 @@ const lt_metadata *lt_store_metadata(const lt_store *store);
 lt_status lt_store_read(const lt_store *store, const lt_tensor *tensor, uint64_t first,
     void *dst, size_t size, lt_error *err) LT_MUST_USE;
 
-/* True when path names the very file this store reads. */
-bool lt_store_is_file(const lt_store *store, const char *path);
-
 /* Prefixes *err with the file and the tensor; returns err's code. */
 lt_status lt_store_blame(const lt_store *store, const lt_tensor *tensor, lt_error *err);
 

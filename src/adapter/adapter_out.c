@@ -355,17 +355,27 @@ static lt_status make_config(lt_adapter_out *o, char **text, lt_error *err)
     return st;
 }
 
-lt_status lt_adapter_out_commit(lt_adapter_out *o, lt_error *err)
+/* Both files are complete under temporary names before either gets its own. */
+static lt_status commit_folder(lt_adapter_out *o, lt_error *err)
 {
     char *text = NULL;
-    lt_status st = fill_hashes(o, err);
-    if (!st && o->folder) st = make_config(o, &text, err);
+    lt_outfile *config = NULL;
+    lt_status st = make_config(o, &text, err);
+    if (!st) st = lt_outfile_open(&config, o->config_path, o->plan.overwrite, err);
+    if (!st) st = lt_outfile_write(config, 0, text, strlen(text), err);
     if (!st) st = lt_writer_commit(o->writer, err);
     if (!st) o->made_folder = false;
-    if (!st && o->folder)
-        st = lt_write_file(o->config_path, text, strlen(text), o->plan.overwrite, err);
+    if (!st) st = lt_outfile_commit(config, err);
+    lt_outfile_close(config);
     free(text);
     return st;
+}
+
+lt_status lt_adapter_out_commit(lt_adapter_out *o, lt_error *err)
+{
+    lt_status st = fill_hashes(o, err);
+    if (st) return st;
+    return o->folder ? commit_folder(o, err) : lt_writer_commit(o->writer, err);
 }
 
 bool lt_adapter_out_is_folder(const lt_adapter_out *o)

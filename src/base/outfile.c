@@ -88,7 +88,7 @@ static lt_status open_target(lt_outfile *f, lt_error *err)
         if (S_ISDIR(sb.st_mode))
             return lt_error_set(err, LT_ERR_EXISTS, "the output is a folder");
         if (!S_ISREG(sb.st_mode))
-            return lt_error_set(err, LT_ERR_ARG, "the output is not a regular file");
+            return lt_error_set(err, LT_ERR_EXISTS, "the output is not a regular file");
         if (!f->overwrite)
             return lt_error_set(
                 err, LT_ERR_EXISTS, "the output exists; use -f to overwrite it");
@@ -275,15 +275,4 @@ void lt_outfile_close(lt_outfile *f)
     free(f->temp);
     free(f->path);
     free(f);
-}
-
-lt_status lt_write_file(
-    const char *path, const void *src, size_t size, bool overwrite, lt_error *err)
-{
-    lt_outfile *f = NULL;
-    lt_status st = lt_outfile_open(&f, path, overwrite, err);
-    if (!st) st = lt_outfile_write(f, 0, src, size, err);
-    if (!st) st = lt_outfile_commit(f, err);
-    lt_outfile_close(f);
-    return st;
 }

@@ -38,8 +38,4 @@ void lt_outfile_close(lt_outfile *file); /* NULL allowed */
  * signals that end the process. */
 void lt_outfile_abandon_all(void);
 
-/* Writes a small whole file the same way. */
-lt_status lt_write_file(const char *path, const void *src, size_t size, bool overwrite,
-    lt_error *err) LT_MUST_USE;
-
 #endif

@@ -176,10 +176,3 @@ lt_status lt_source_read(
     }
     return LT_OK;
 }
-
-bool lt_source_same_file(const lt_source *src, const char *path)
-{
-    struct stat a, b;
-    if (fstat(src->fd, &a) || stat(path, &b)) return false;
-    return a.st_dev == b.st_dev && a.st_ino == b.st_ino;
-}

@@ -51,7 +51,8 @@ static const lt_opt options[] = {
     { NULL, 0, OPT_FLAG, 0, NULL, NULL, { NULL } },
 };
 
-static const struct options defaults = { .rank = 32 };
+/* Negative: not given. */
+static const struct options defaults = { .rank = 32, .alpha = -1, .max_error = -1 };
 
 static double relative(const lt_extracted *m)
 {
@@ -124,6 +125,7 @@ static lt_status run(void *filled, int n_args, char **args, lt_error *err)
     if (n_args) return lt_error_set(err, LT_ERR_ARG, "unexpected operand '%s'", args[0]);
     if (!o->base || !o->tuned || !o->output)
         return lt_error_set(err, LT_ERR_ARG, "--base, --tuned and -o are needed");
+    if (o->alpha == 0) return lt_error_set(err, LT_ERR_ARG, "--alpha must be above 0");
     if (o->split && strcmp(o->split, "sqrt") && strcmp(o->split, "up"))
         return lt_error_set(
             err, LT_ERR_ARG, "--split takes sqrt or up, not '%s'", o->split);
@@ -132,13 +134,13 @@ static lt_status run(void *filled, int n_args, char **args, lt_error *err)
         .output = o->output,
         .rank = o->rank,
         .conv_rank = o->conv_rank,
-        .alpha = o->alpha,
+        .alpha = o->alpha > 0 ? o->alpha : 0,
         .dtype = o->dtype,
         .dialect = o->dialect,
         .include = o->include.items,
         .exclude = o->exclude.items,
         .min_diff = o->min_diff,
-        .max_error = o->max_error,
+        .max_error = o->max_error >= 0 ? &o->max_error : NULL,
         .all_modules = o->all_modules,
         .overwrite = o->force,
         .threads = o->threads,
@@ -165,5 +167,6 @@ const lt_command lt_cmd_extract = {
     .options = options,
     .options_size = sizeof(struct options),
     .defaults = &defaults,
+    .heavy = true,
     .run = run,
 };

@@ -53,34 +53,28 @@ static lt_status describe(const struct options *o, const char *path, lt_error *e
         print_tensors(info.store);
     else if (o->metadata)
         print_metadata(lt_store_metadata(info.store));
-    else
+    else if (!o->common.quiet)
         lt_info_print(shown, &info, o->common.verbose);
     lt_info_release(&info);
     return st;
 }
 
-/* Every file is looked at, also after one that is bad; the first failure decides. */
+/* Every file is looked at, also after one that is bad; the first failure decides the
+ * exit code. Each is told when it happens. */
 static lt_status run(void *filled, int n_args, char **args, lt_error *err)
 {
     const struct options *o = filled;
-    lt_error first = LT_ERROR_INIT;
+    lt_status first = LT_OK;
     if (!n_args) return lt_error_set(err, LT_ERR_ARG, "no file is given");
     for (int i = 0; i < n_args; i++) {
         lt_error now = LT_ERROR_INIT;
         lt_status st = describe(o, args[i], &now);
         if (!st) continue;
-        if (!first.code) {
-            first = now;
-            continue;
-        }
-        fputs("loratool info: ", stderr);
-        lt_print_safe(stderr, now.where);
-        fputs(": ", stderr);
-        lt_print_safe(stderr, now.msg);
-        fputc('\n', stderr);
+        fflush(stdout);
+        lt_print_error("info", &now);
+        if (!first) first = st;
     }
-    if (first.code) *err = first;
-    return first.code;
+    return first;
 }
 
 const lt_command lt_cmd_info = {

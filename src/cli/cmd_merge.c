@@ -27,7 +27,7 @@ static const lt_opt options[] = {
     { "dry-run", 'n', OPT_FLAG, AT(dry_run), NULL, "print the plan, write nothing",
         { NULL } },
     { "threads", 'j', OPT_COUNT, AT(threads), "N", "worker threads [all cores]",
-        { NULL } },
+        { "num-threads" } },
     { "force", 'f', OPT_FLAG, AT(force), NULL, "overwrite the output", { "overwrite" } },
     { NULL, 0, OPT_FLAG, 0, NULL, NULL, { NULL } },
 };
@@ -169,5 +169,6 @@ const lt_command lt_cmd_merge = {
     .options = options,
     .options_size = sizeof(struct options),
     .notes = notes,
+    .heavy = true,
     .run = run,
 };

@@ -33,10 +33,13 @@ static const lt_opt options[] = {
     { "input", 'i', OPT_STRING, AT(input), "FILE", "the adapter, instead of an operand",
         { "model" } },
     { "threads", 'j', OPT_COUNT, AT(threads), "N", "worker threads [all cores]",
-        { NULL } },
+        { "num-threads" } },
     { "force", 'f', OPT_FLAG, AT(force), NULL, "overwrite the output", { "overwrite" } },
     { NULL, 0, OPT_FLAG, 0, NULL, NULL, { NULL } },
 };
+
+/* Negative: not given. */
+static const struct options defaults = { .alpha = -1, .max_error = -1 };
 
 static double relative(const lt_resized *m)
 {
@@ -107,6 +110,7 @@ static lt_status run(void *filled, int n_args, char **args, lt_error *err)
     if (n_args) o->input = args[0];
     if (!o->input || !o->output || !o->rank)
         return lt_error_set(err, LT_ERR_ARG, "an adapter, --rank and -o are needed");
+    if (o->alpha == 0) return lt_error_set(err, LT_ERR_ARG, "--alpha must be above 0");
     if (o->split && strcmp(o->split, "sqrt") && strcmp(o->split, "up"))
         return lt_error_set(
             err, LT_ERR_ARG, "--split takes sqrt or up, not '%s'", o->split);
@@ -114,9 +118,9 @@ static lt_status run(void *filled, int n_args, char **args, lt_error *err)
         .output = o->output,
         .rank = o->rank,
         .conv_rank = o->conv_rank,
-        .alpha = o->alpha,
+        .alpha = o->alpha > 0 ? o->alpha : 0,
         .dtype = o->dtype,
-        .max_error = o->max_error,
+        .max_error = o->max_error >= 0 ? &o->max_error : NULL,
         .overwrite = o->force,
         .threads = o->threads,
         .split =
@@ -140,5 +144,7 @@ const lt_command lt_cmd_resize = {
     .synopsis = "LORA -o OUT --rank R [OPTION]...",
     .options = options,
     .options_size = sizeof(struct options),
+    .defaults = &defaults,
+    .heavy = true,
     .run = run,
 };

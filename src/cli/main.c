@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "cli/commands.h"
 #include "cli/report.h"
+#include "tensor/linalg.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -46,19 +47,6 @@ static void catch_signals(void)
     signal(SIGXFSZ, SIG_IGN);
 }
 
-static void print_error(const char *command, const lt_error *err)
-{
-    fprintf(stderr, "loratool%s%s: ", command ? " " : "", command ? command : "");
-    if (err->where[0]) {
-        lt_print_safe(stderr, err->where);
-        fputs(": ", stderr);
-    }
-    lt_print_safe(stderr, err->msg);
-    if (err->offset != LT_NO_OFFSET)
-        fprintf(stderr, " (at byte %llu)", (unsigned long long)err->offset);
-    fputc('\n', stderr);
-}
-
 static int usage(FILE *to, int code)
 {
     fprintf(to, "usage: loratool COMMAND [OPTION]...\n\n");
@@ -82,6 +70,15 @@ static lt_status run_command(
     return c->run(options, argc - first, argv + first, err);
 }
 
+/* Starts the program anew with OPENBLAS_CORETYPE set, where that makes BLAS several times
+ * faster; the variable is then set, so this happens once. */
+static void use_better_core(char **argv)
+{
+    const char *core = lt_linalg_better_core();
+    if (!core || setenv("OPENBLAS_CORETYPE", core, 1)) return;
+    execv("/proc/self/exe", argv); /* when it fails, the run is only slower */
+}
+
 static int run(const lt_command *c, int argc, char **argv)
 {
     lt_error err = LT_ERROR_INIT;
@@ -96,7 +93,7 @@ static int run(const lt_command *c, int argc, char **argv)
             errno ? strerror(errno) : "write error");
     if (st) {
         lt_progress_clear();
-        print_error(c->name, &err);
+        if (err.msg[0]) lt_print_error(c->name, &err); /* else it is told already */
     }
     if (st == LT_ERR_ARG)
         fprintf(stderr, "'loratool help %s' shows how it is used\n", c->name);
@@ -114,6 +111,7 @@ int main(int argc, char **argv)
     }
     if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")) return usage(stdout, 0);
     const lt_command *c = lt_command_find(argv[1]);
+    if (c && c->heavy) use_better_core(argv);
     if (c) return run(c, argc - 1, argv + 1);
     fprintf(stderr, "loratool: unknown command '%s'\n", argv[1]);
     return usage(stderr, 2);

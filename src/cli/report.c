@@ -16,6 +16,19 @@ void lt_print_safe(FILE *to, const char *text)
         fputc(*p < 0x20 || *p == 0x7f ? '?' : *p, to);
 }
 
+void lt_print_error(const char *command, const lt_error *err)
+{
+    fprintf(stderr, "loratool%s%s: ", command ? " " : "", command ? command : "");
+    if (err->where[0]) {
+        lt_print_safe(stderr, err->where);
+        fputs(": ", stderr);
+    }
+    lt_print_safe(stderr, err->msg);
+    if (err->offset != LT_NO_OFFSET)
+        fprintf(stderr, " (at byte %llu)", (unsigned long long)err->offset);
+    fputc('\n', stderr);
+}
+
 const char *lt_size_text(uint64_t bytes, char dst[32])
 {
     static const char *const units[] = { "B", "KB", "MB", "GB", "TB" };

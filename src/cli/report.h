@@ -13,6 +13,8 @@
 FILE *lt_report_stream(const char *output);
 
 void lt_print_safe(FILE *to, const char *text);
+/* "loratool COMMAND: where: message (at byte N)" on stderr; command may be NULL. */
+void lt_print_error(const char *command, const lt_error *err);
 /* "1.7 GB" */
 const char *lt_size_text(uint64_t bytes, char dst[32]);
 

@@ -160,11 +160,6 @@ lt_status lt_store_read(const lt_store *store, const lt_tensor *tensor, uint64_t
     return st ? lt_store_blame(store, tensor, err) : LT_OK;
 }
 
-bool lt_store_is_file(const lt_store *store, const char *path)
-{
-    return lt_source_same_file(store->source, path);
-}
-
 lt_status lt_store_blame(const lt_store *store, const lt_tensor *tensor, lt_error *err)
 {
     return lt_error_where(err, "%s: tensor '%s'", lt_store_path(store), tensor->name);

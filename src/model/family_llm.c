@@ -85,6 +85,7 @@ static const lt_base_sign llama_base[] = {
     { 0 },
 };
 static const lt_adapter_sign llama_adapter[] = {
+    { "lora_te_model_layers_0_", 0, 2 },
     { "layers.0.self_attn.q_proj", 0, 2 },
     { "layers.0.self_attn.v_proj", 0, 2 },
     { "layers.0.self_attn.o_proj", 0, 2 },

@@ -146,7 +146,8 @@ lt_status lt_parse_dtype(const char *text, bool *has, lt_dtype *dtype, lt_error 
 {
     *has = text && strcmp(text, "keep");
     if (!*has || lt_dtype_by_option(text, dtype)) return LT_OK;
-    return lt_error_set(err, LT_ERR_ARG, "unknown dtype '%s' (f32, f16 or bf16)", text);
+    return lt_error_set(
+        err, LT_ERR_ARG, "unknown dtype '%s' (keep, f32, f16 or bf16)", text);
 }
 
 void lt_transpose(float *dst, const float *src, size_t rows, size_t columns)

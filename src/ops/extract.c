@@ -213,27 +213,59 @@ static lt_status check_options(const lt_extract_options *o, lt_error *err)
     return LT_OK;
 }
 
-static lt_status write_adapter(lt_extract_run *run, lt_error *err)
+static lt_status check_fidelity(const lt_extract_run *run, lt_error *err)
 {
+    const double *limit = run->options->max_error;
+    if (!limit || run->report->error <= *limit) return LT_OK;
+    return lt_error_set(err, LT_ERR_FIDELITY,
+        "the error %.4g is above the %.4g asked for: a higher rank is needed",
+        run->report->error, *limit);
+}
+
+static lt_status write_adapter(lt_extract_run *run, lt_adapter_out *out, lt_error *err)
+{
+    struct factoring f = { .run = run, .out = out };
+    qsort(run->items, run->n_items, sizeof *run->items, by_cost);
+    lt_status st = prepare_report(run, err);
+    if (!st) st = declare_modules(run, out, err);
+    if (!st)
+        st = lt_pool_run(run->threads, run->n_items, extract_one, extract_done, &f, err);
+    if (st) return st;
+    finish_report(run);
+    run->report->cost.bytes = lt_adapter_out_size(out);
+    st = check_fidelity(run, err);
+    return st ? st : lt_adapter_out_commit(out, err);
+}
+
+/* The output is opened before the long part, so that one that cannot be made is told at
+ * once. */
+static lt_status run_all(lt_extract_run *run, lt_error *err)
+{
+    lt_adapter_out *out = NULL;
+    lt_status st = check_options(run->options, err);
+    if (!st) st = lt_extract_open(run, err);
+    if (st) return st;
     lt_adapter_plan plan = { .path = run->options->output,
         .dialect = run->dialect,
         .overwrite = run->options->overwrite,
         .family = lt_model_family(run->model) };
-    struct factoring f = { .run = run };
-    lt_status st = lt_adapter_out_new(&f.out, &plan, err);
-    if (!st) st = declare_modules(run, f.out, err);
-    if (!st)
-        st = lt_pool_run(run->threads, run->n_items, extract_one, extract_done, &f, err);
-    if (!st) finish_report(run);
-    double limit = run->options->max_error;
-    if (!st && limit > 0 && run->report->error > limit)
-        st = lt_error_set(err, LT_ERR_FIDELITY,
-            "the error %.4g is above the %.4g asked for: a higher rank is needed",
-            run->report->error, limit);
-    if (!st) run->report->cost.bytes = lt_adapter_out_size(f.out);
-    if (!st) st = lt_adapter_out_commit(f.out, err);
-    lt_adapter_out_close(f.out);
+    st = lt_adapter_out_new(&out, &plan, err);
+    if (!st) st = lt_extract_plan(run, err);
+    if (!st) st = write_adapter(run, out, err);
+    lt_adapter_out_close(out);
     return st;
+}
+
+static void release_run(lt_extract_run *run)
+{
+    for (int i = 0; run->scratch && i < run->threads; i++)
+        lt_scratch_release(&run->scratch[i]);
+    lt_free(run->scratch);
+    lt_filter_release(&run->filter);
+    lt_model_free(run->model);
+    lt_store_close(run->tuned);
+    lt_store_close(run->base);
+    free(run->items);
 }
 
 lt_status lt_extract(
@@ -242,19 +274,8 @@ lt_status lt_extract(
     double started = lt_now();
     *report = (lt_extract_report){ 0 };
     lt_extract_run run = { .options = options, .report = report };
-    lt_status st = check_options(options, err);
-    if (!st) st = lt_extract_plan(&run, err);
-    if (!st) qsort(run.items, run.n_items, sizeof *run.items, by_cost);
-    if (!st) st = prepare_report(&run, err);
-    if (!st) st = write_adapter(&run, err);
-    for (int i = 0; run.scratch && i < run.threads; i++)
-        lt_scratch_release(&run.scratch[i]);
-    lt_free(run.scratch);
-    lt_filter_release(&run.filter);
-    lt_model_free(run.model);
-    lt_store_close(run.tuned);
-    lt_store_close(run.base);
-    free(run.items);
+    lt_status st = run_all(&run, err);
+    release_run(&run);
     report->memory = run.arena.head;
     lt_cost_finish(&report->cost, started);
     return st;

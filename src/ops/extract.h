@@ -29,7 +29,9 @@ typedef struct lt_extract_run {
     lt_scratch *scratch; /* one a thread */
 } lt_extract_run;
 
-/* Opens the inputs, decides dialect, dtype and the list of items. */
+/* Opens the inputs, decides dialect and dtype. */
+lt_status lt_extract_open(lt_extract_run *run, lt_error *err) LT_MUST_USE;
+/* Compares every tensor and makes the list of items. */
 lt_status lt_extract_plan(lt_extract_run *run, lt_error *err) LT_MUST_USE;
 
 #endif

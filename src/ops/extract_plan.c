@@ -257,9 +257,12 @@ static lt_status gather(struct looks *l, lt_error *err)
     return st;
 }
 
-static lt_status open_inputs(lt_extract_run *run, lt_error *err)
+lt_status lt_extract_open(lt_extract_run *run, lt_error *err)
 {
     const lt_extract_options *o = run->options;
+    run->threads = lt_thread_count(o->threads);
+    run->scratch = lt_alloc((uint64_t)run->threads, sizeof *run->scratch, err);
+    if (!run->scratch) return LT_ERR_NOMEM;
     lt_status st = lt_filter_compile(&run->filter, o->include, o->exclude, err);
     if (!st) st = lt_store_open(&run->base, o->base, err);
     if (!st) st = lt_store_open(&run->tuned, o->tuned, err);
@@ -277,11 +280,7 @@ static lt_status open_inputs(lt_extract_run *run, lt_error *err)
 lt_status lt_extract_plan(lt_extract_run *run, lt_error *err)
 {
     struct looks l = { .run = run };
-    run->threads = lt_thread_count(run->options->threads);
-    run->scratch = lt_alloc((uint64_t)run->threads, sizeof *run->scratch, err);
-    if (!run->scratch) return LT_ERR_NOMEM;
-    lt_status st = open_inputs(run, err);
-    if (!st) st = gather(&l, err);
+    lt_status st = gather(&l, err);
     if (!st) st = lt_pool_run(run->threads, l.count, look_at, NULL, &l, err);
     for (size_t i = 0; i < l.count && !st; i++)
         st = sort_out(run, &l.items[i], err);
@@ -290,6 +289,8 @@ lt_status lt_extract_plan(lt_extract_run *run, lt_error *err)
             run->report->skipped.count
                 ? "no module differs that a low-rank adapter could carry (-v lists the "
                   "rest)"
+                : run->options->min_diff > 0
+                ? "no weight moved more than --min-diff: there is nothing to extract"
                 : "base and tuned model are equal: there is nothing to extract");
     free(l.items);
     return st;

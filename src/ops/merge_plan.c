@@ -17,12 +17,15 @@ static lt_status note_shape(
 {
     char shape[160];
     lt_tensor_shape_text(s->tensor, shape, sizeof shape);
+    char rows[96] = "";
+    if (s->transposed)
+        snprintf(rows, sizeof rows, " (stored transposed)");
+    else if (s->rows != lt_tensor_rows(s->tensor))
+        snprintf(rows, sizeof rows, " (rows %llu to %llu of it)",
+            (unsigned long long)s->row0, (unsigned long long)(s->row0 + s->rows));
     return lt_notes_add(&run->report->unmatched, m->name, 0, err,
         "its product is %llu x %llu, but '%s' is %s%s", (unsigned long long)m->out,
-        (unsigned long long)m->in, s->tensor->name, shape,
-        s->transposed                              ? " (stored transposed)"
-            : s->rows != lt_tensor_rows(s->tensor) ? " (a third of its rows)"
-                                                   : "");
+        (unsigned long long)m->in, s->tensor->name, shape, rows);
 }
 
 static lt_status add_part(

@@ -296,10 +296,10 @@ static lt_status run_all(struct resizing *z, lt_error *err)
     if (!st) st = prepare_report(z, err);
     if (!st) st = lt_pool_run(z->threads, z->n_items, resize_one, resize_done, z, err);
     if (!st) finish_report(z);
-    if (!st && o->max_error > 0 && z->report->error > o->max_error)
+    if (!st && o->max_error && z->report->error > *o->max_error)
         st = lt_error_set(err, LT_ERR_FIDELITY,
             "the error %.4g is above the %.4g asked for: a higher rank is needed",
-            z->report->error, o->max_error);
+            z->report->error, *o->max_error);
     if (!st) z->report->cost.bytes = lt_adapter_out_size(z->out);
     return st ? st : lt_adapter_out_commit(z->out, err);
 }

@@ -5,6 +5,7 @@
 
 #include <cblas.h>
 #include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* LAPACK's Fortran entry points, LP64: every matrix is column-major, so a row-major
@@ -26,6 +27,37 @@ void lt_linalg_init(void)
 {
     openblas_set_num_threads(1);
 }
+
+#if defined(__x86_64__)
+/* 2: AVX-512, 1: AVX2 and FMA, 0: older. */
+static int processor_level(void)
+{
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq")
+        && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
+        return 2;
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? 1 : 0;
+}
+
+const char *lt_linalg_better_core(void)
+{
+    static const char *const old[] = { "Prescott", "Core2", "Penryn", "Dunnington",
+        "Atom", "Nehalem", "Sandybridge", "Katmai", "Northwood", "Banias" };
+    const char *core = openblas_get_corename();
+    if (getenv("OPENBLAS_CORETYPE") || !core) return NULL;
+    for (size_t i = 0; i < sizeof old / sizeof *old; i++)
+        if (!strcmp(core, old[i])) {
+            int level = processor_level();
+            return level == 2 ? "SkylakeX" : level == 1 ? "Haswell" : NULL;
+        }
+    return NULL;
+}
+#else
+const char *lt_linalg_better_core(void)
+{
+    return NULL;
+}
+#endif
 
 static enum CBLAS_TRANSPOSE trans(bool t)
 {

@@ -25,6 +25,12 @@ typedef struct lt_matd {
  * thread per product keeps results independent of -j. Call once, before any thread. */
 void lt_linalg_init(void);
 
+/* Older OpenBLAS releases take processors newer than themselves for a Prescott of 2004
+ * and run at a quarter of the speed. Returns the core type to ask for instead, by the
+ * environment variable OPENBLAS_CORETYPE before the library is loaded; NULL when the one
+ * in use is as good as the processor, or the user has set the variable. */
+const char *lt_linalg_better_core(void);
+
 /* c (m x n, stride n) = alpha * op(a) (m x k) * op(b) (k x n) + beta * c */
 void lt_gemm_f32(size_t m, size_t n, size_t k, float alpha, lt_matf a, lt_matf b,
     float beta, float *c);

@@ -104,6 +104,16 @@ static bool holds(const char *text)
     return n == strlen(text) && !memcmp(buf, text, n);
 }
 
+static lt_status write_file(const char *text, bool overwrite, lt_error *err)
+{
+    lt_outfile *f = NULL;
+    lt_status st = lt_outfile_open(&f, path, overwrite, err);
+    if (!st) st = lt_outfile_write(f, 0, text, strlen(text), err);
+    if (!st) st = lt_outfile_commit(f, err);
+    lt_outfile_close(f);
+    return st;
+}
+
 static void test_outfile(void)
 {
     lt_outfile *f = NULL;
@@ -117,14 +127,13 @@ static void test_outfile(void)
     CHECK(access(path, F_OK) != 0);
 
     mode_t old = umask(027);
-    CHECK(!lt_write_file(path, "first", 5, false, NULL) && holds("first"));
+    CHECK(!write_file("first", false, NULL) && holds("first"));
     umask(old);
     struct stat sb;
     CHECK(!stat(path, &sb) && (sb.st_mode & 0777) == 0640);
-    CHECK(
-        lt_write_file(path, "second", 6, false, &err) == LT_ERR_EXISTS && holds("first"));
+    CHECK(write_file("second", false, &err) == LT_ERR_EXISTS && holds("first"));
     CHECK(strstr(err.where, path) && strstr(err.msg, "-f"));
-    CHECK(!lt_write_file(path, "third", 5, true, NULL) && holds("third"));
+    CHECK(!write_file("third", true, NULL) && holds("third"));
 
     /* The target appears between open and commit: it is not clobbered. */
     unlink(path);
