@@ -35,6 +35,9 @@ typedef struct lt_notes {
     size_t count, capacity;
 } lt_notes;
 
+/* sqrt(residual / energy): || delta - result || / || delta ||; 0 for a zero delta. */
+double lt_relative_error(double residual, double energy);
+
 /* ---- extract ------------------------------------------------------------------------
  */
 

@@ -56,22 +56,15 @@ static const struct options defaults = { .rank = 32, .alpha = -1, .max_error = -
 
 static double relative(const lt_extracted *m)
 {
-    return m->energy > 0 ? sqrt(m->residual / m->energy) : 0;
+    return lt_relative_error(m->residual, m->energy);
 }
 
 static cJSON *to_json(const lt_extract_report *r, bool verbose)
 {
     cJSON *o = cJSON_CreateObject();
-    cJSON_AddNumberToObject(o, "modules_written", (double)r->modules_written);
-    cJSON_AddNumberToObject(o, "modules_unchanged", (double)r->modules_unchanged);
-    lt_json_add_notes(o, "modules_skipped", &r->skipped);
-    cJSON *rank = cJSON_AddObjectToObject(o, "rank");
-    cJSON_AddNumberToObject(rank, "min", (double)r->rank_min);
-    cJSON_AddNumberToObject(rank, "max", (double)r->rank_max);
-    cJSON_AddNumberToObject(o, "error", r->error);
-    cJSON *worst = cJSON_AddObjectToObject(o, "worst");
-    cJSON_AddStringToObject(worst, "module", r->worst->name);
-    cJSON_AddNumberToObject(worst, "error", relative(r->worst));
+    lt_outcome outcome = { r->modules_written, r->modules_unchanged, &r->skipped,
+        r->rank_min, r->rank_max, r->error, relative(r->worst), r->worst->name };
+    lt_json_add_outcome(o, &outcome);
     cJSON_AddNumberToObject(o, "skipped_share", r->skipped_share);
     cJSON_AddStringToObject(o, "family", r->family);
     cJSON_AddStringToObject(o, "dialect", r->dialect);
@@ -93,12 +86,8 @@ static cJSON *to_json(const lt_extract_report *r, bool verbose)
 
 static void print_text(FILE *to, const struct options *o, const lt_extract_report *r)
 {
-    fprintf(to, "%s: %zu modules, rank ", o->output, r->modules_written);
-    if (r->rank_min == r->rank_max)
-        fprintf(to, "%llu", (unsigned long long)r->rank_max);
-    else
-        fprintf(to, "%llu to %llu", (unsigned long long)r->rank_min,
-            (unsigned long long)r->rank_max);
+    fprintf(to, "%s: %zu modules, ", o->output, r->modules_written);
+    lt_print_ranks(to, r->rank_min, r->rank_max);
     fprintf(to, ", %s, %s keys (%s)\n", r->dtype, r->dialect, r->family);
     fprintf(to, "error      %.4g of the change in them; worst %.4g in ", r->error,
         relative(r->worst));

@@ -43,23 +43,17 @@ static const struct options defaults = { .alpha = -1, .max_error = -1 };
 
 static double relative(const lt_resized *m)
 {
-    return m->energy > 0 ? sqrt(m->residual / m->energy) : 0;
+    return lt_relative_error(m->residual, m->energy);
 }
 
 static cJSON *to_json(const lt_resize_report *r, bool verbose)
 {
     cJSON *o = cJSON_CreateObject();
-    cJSON_AddNumberToObject(o, "modules_written", (double)r->modules_written);
-    cJSON_AddNumberToObject(o, "modules_unchanged", (double)r->modules_unchanged);
-    lt_json_add_notes(o, "modules_skipped", &r->skipped);
-    cJSON *rank = cJSON_AddObjectToObject(o, "rank");
-    cJSON_AddNumberToObject(rank, "min", (double)r->rank_min);
-    cJSON_AddNumberToObject(rank, "max", (double)r->rank_max);
-    cJSON_AddNumberToObject(o, "error", r->error);
+    lt_outcome outcome = { r->modules_written, r->modules_unchanged, &r->skipped,
+        r->rank_min, r->rank_max, r->error, r->worst ? relative(r->worst) : 0,
+        r->worst ? r->worst->name : "" };
+    lt_json_add_outcome(o, &outcome);
     cJSON_AddNumberToObject(o, "retained", r->retained);
-    cJSON *worst = cJSON_AddObjectToObject(o, "worst");
-    cJSON_AddStringToObject(worst, "module", r->worst ? r->worst->name : "");
-    cJSON_AddNumberToObject(worst, "error", r->worst ? relative(r->worst) : 0);
     lt_json_add_cost(o, &r->cost);
     size_t n = verbose ? r->modules_written + r->modules_unchanged : 0;
     cJSON *modules = verbose ? cJSON_AddArrayToObject(o, "modules") : NULL;
@@ -79,9 +73,10 @@ static cJSON *to_json(const lt_resize_report *r, bool verbose)
 
 static void print_text(FILE *to, const struct options *o, const lt_resize_report *r)
 {
-    fprintf(to, "%s: %zu modules resized, %zu kept, rank %llu to %llu\n", o->output,
-        r->modules_written, r->modules_unchanged, (unsigned long long)r->rank_min,
-        (unsigned long long)r->rank_max);
+    fprintf(to, "%s: %zu modules resized, %zu kept, ", o->output, r->modules_written,
+        r->modules_unchanged);
+    lt_print_ranks(to, r->rank_min, r->rank_max);
+    fputc('\n', to);
     fprintf(to, "retained   %.4f of the energy, error %.4g", r->retained, r->error);
     if (r->worst) {
         fprintf(to, "; worst %.4g in ", relative(r->worst));

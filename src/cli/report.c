@@ -63,6 +63,29 @@ void lt_json_add_notes(cJSON *object, const char *key, const lt_notes *notes)
     }
 }
 
+void lt_json_add_outcome(cJSON *object, const lt_outcome *x)
+{
+    cJSON_AddNumberToObject(object, "modules_written", (double)x->written);
+    cJSON_AddNumberToObject(object, "modules_unchanged", (double)x->unchanged);
+    lt_json_add_notes(object, "modules_skipped", x->skipped);
+    cJSON *rank = cJSON_AddObjectToObject(object, "rank");
+    cJSON_AddNumberToObject(rank, "min", (double)x->rank_min);
+    cJSON_AddNumberToObject(rank, "max", (double)x->rank_max);
+    cJSON_AddNumberToObject(object, "error", x->error);
+    cJSON *worst = cJSON_AddObjectToObject(object, "worst");
+    cJSON_AddStringToObject(worst, "module", x->worst);
+    cJSON_AddNumberToObject(worst, "error", x->worst_error);
+}
+
+void lt_print_ranks(FILE *to, uint64_t min, uint64_t max)
+{
+    if (min == max)
+        fprintf(to, "rank %llu", (unsigned long long)max);
+    else
+        fprintf(
+            to, "rank %llu to %llu", (unsigned long long)min, (unsigned long long)max);
+}
+
 void lt_json_add_cost(cJSON *object, const lt_cost *cost)
 {
     cJSON_AddNumberToObject(object, "bytes", (double)cost->bytes);

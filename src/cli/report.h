@@ -22,6 +22,17 @@ const char *lt_size_text(uint64_t bytes, char dst[32]);
 lt_status lt_print_json(FILE *to, cJSON *object, lt_error *err);
 /* [{"name": ..., "reason": ...}] under key. */
 void lt_json_add_notes(cJSON *object, const char *key, const lt_notes *notes);
+/* What extract and resize have in common. */
+typedef struct lt_outcome {
+    size_t written, unchanged;
+    const lt_notes *skipped;
+    uint64_t rank_min, rank_max;
+    double error, worst_error;
+    const char *worst; /* module name */
+} lt_outcome;
+void lt_json_add_outcome(cJSON *object, const lt_outcome *outcome);
+/* "rank 4" or "rank 2 to 8" */
+void lt_print_ranks(FILE *to, uint64_t min, uint64_t max);
 void lt_json_add_cost(cJSON *object, const lt_cost *cost);
 /* "12.3 MB in 0.4 s, peak memory 40 MB" */
 void lt_print_cost(FILE *to, const lt_cost *cost);

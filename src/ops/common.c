@@ -7,6 +7,7 @@
 #include "tensor/convert.h"
 #include "tensor/linalg.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -58,6 +59,11 @@ void lt_notes_release(lt_notes *notes)
     }
     free(notes->items);
     *notes = (lt_notes){ 0 };
+}
+
+double lt_relative_error(double residual, double energy)
+{
+    return energy > 0 ? sqrt(residual / energy) : 0;
 }
 
 double lt_now(void)

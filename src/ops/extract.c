@@ -173,11 +173,6 @@ static lt_status prepare_report(lt_extract_run *run, lt_error *err)
     return LT_OK;
 }
 
-static double ratio(double part, double whole)
-{
-    return whole > 0 ? sqrt(part / whole) : 0;
-}
-
 static void finish_report(lt_extract_run *run)
 {
     lt_extract_report *r = run->report;
@@ -191,11 +186,11 @@ static void finish_report(lt_extract_run *run)
         if (!r->rank_min || m->rank < r->rank_min) r->rank_min = m->rank;
         if (m->rank > r->rank_max) r->rank_max = m->rank;
         if (!r->worst
-            || ratio(m->residual, m->energy)
-                > ratio(r->worst->residual, r->worst->energy))
+            || lt_relative_error(m->residual, m->energy)
+                > lt_relative_error(r->worst->residual, r->worst->energy))
             r->worst = m;
     }
-    r->error = ratio(residual, energy);
+    r->error = lt_relative_error(residual, energy);
     double total = energy + run->skipped_energy;
     r->skipped_share = total > 0 ? run->skipped_energy / total : 0;
     r->family = lt_family_id(lt_model_family(run->model));

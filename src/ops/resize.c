@@ -240,7 +240,7 @@ static lt_status prepare_report(struct resizing *z, lt_error *err)
 
 static double relative(const lt_resized *m)
 {
-    return m->energy > 0 ? sqrt(m->residual / m->energy) : 0;
+    return lt_relative_error(m->residual, m->energy);
 }
 
 static void finish_report(struct resizing *z)
@@ -260,7 +260,7 @@ static void finish_report(struct resizing *z)
         if (m->rank > r->rank_max) r->rank_max = m->rank;
         if (!r->worst || relative(m) > relative(r->worst)) r->worst = m;
     }
-    r->error = energy > 0 ? sqrt(residual / energy) : 0;
+    r->error = lt_relative_error(residual, energy);
     r->retained = energy > 0 ? retained / energy : 1;
 }
 
