@@ -27,30 +27,28 @@ static uint32_t bits_from_float(float f)
     return u;
 }
 
-/* A small binary float: 1 sign, exp_bits, man_bits. Values are scaled by multiplying
- * with a power of two, which is exact for all of them. */
+/* The conversions below are straight-line code with selections, so that compilers turn
+ * the loops over them into vector code. a is the magnitude's bits, sign the sign's. */
 static inline float half_to_float(uint16_t h)
 {
     uint32_t sign = (uint32_t)(h & 0x8000u) << 16, rest = h & 0x7fffu;
-    if (rest >= 0x7c00u)
-        return float_from_bits(sign | 0x7f800000u | (rest & 0x3ffu) << 13);
     /* Place the fields so that one product with 2^112 rebiases normals and subnormals. */
-    float f = float_from_bits(rest << 13) * 0x1p112f;
-    return float_from_bits(sign | bits_from_float(f));
+    uint32_t u = bits_from_float(float_from_bits(rest << 13) * 0x1p112f);
+    uint32_t special = rest >= 0x7c00u ? 0x7f800000u : 0;
+    return float_from_bits(sign | u | special);
 }
 
 static inline uint16_t float_to_half(float f)
 {
     uint32_t u = bits_from_float(f), sign = u >> 16 & 0x8000u, a = u & 0x7fffffffu;
-    if (a > 0x7f800000u) return (uint16_t)(sign | 0x7e00u | (a >> 13 & 0x1ffu));
-    if (a >= 0x477ff000u) return (uint16_t)(sign | 0x7c00u); /* rounds to infinity */
-    if (a < 0x38800000u) {
-        /* Subnormal: adding 0.5 lets the FPU align and round to units of 2^-24. */
-        float g = float_from_bits(a) + 0.5f;
-        return (uint16_t)(sign | (bits_from_float(g) - 0x3f000000u));
-    }
-    a += 0xc8000fffu + (a >> 13 & 1u); /* rebias by -112, round to nearest even */
-    return (uint16_t)(sign | a >> 13);
+    /* Subnormal: adding 0.5 lets the FPU align and round to units of 2^-24. */
+    uint32_t small = bits_from_float(float_from_bits(a) + 0.5f) - 0x3f000000u;
+    /* Normal: rebias by -112, round to nearest even. */
+    uint32_t normal = (a + 0xc8000fffu + (a >> 13 & 1u)) >> 13;
+    uint32_t r = a < 0x38800000u ? small : normal;
+    r = a >= 0x477ff000u ? 0x7c00u : r; /* rounds to infinity */
+    r = a > 0x7f800000u ? 0x7e00u | (a >> 13 & 0x1ffu) : r;
+    return (uint16_t)(sign | r);
 }
 
 static inline float bf16_to_float(uint16_t h)
@@ -61,8 +59,8 @@ static inline float bf16_to_float(uint16_t h)
 static inline uint16_t float_to_bf16(float f)
 {
     uint32_t u = bits_from_float(f);
-    if ((u & 0x7fffffffu) > 0x7f800000u) return (uint16_t)(u >> 16 | 0x40u);
-    return (uint16_t)((u + 0x7fffu + (u >> 16 & 1u)) >> 16);
+    uint32_t rounded = (u + 0x7fffu + (u >> 16 & 1u)) >> 16;
+    return (uint16_t)((u & 0x7fffffffu) > 0x7f800000u ? u >> 16 | 0x40u : rounded);
 }
 
 static inline float e5m2_to_float(uint8_t b)
@@ -73,47 +71,39 @@ static inline float e5m2_to_float(uint8_t b)
 static inline uint8_t float_to_e5m2(float f)
 {
     uint32_t u = bits_from_float(f), sign = u >> 24 & 0x80u, a = u & 0x7fffffffu;
-    if (a > 0x7f800000u) return (uint8_t)(sign | 0x7fu);
-    if (a >= 0x47700000u) return (uint8_t)(sign | 0x7cu); /* halfway to 2^16 and above */
-    if (a < 0x38800000u) {
-        float g = float_from_bits(a) + 128.0f; /* units of 2^-16 */
-        return (uint8_t)(sign | (bits_from_float(g) - 0x43000000u));
-    }
-    a += 0xc80fffffu + (a >> 21 & 1u);
-    return (uint8_t)(sign | a >> 21);
+    uint32_t small = bits_from_float(float_from_bits(a) + 128.0f) - 0x43000000u;
+    uint32_t normal = (a + 0xc80fffffu + (a >> 21 & 1u)) >> 21;
+    uint32_t r = a < 0x38800000u ? small : normal; /* small: units of 2^-16 */
+    r = a >= 0x47700000u ? 0x7cu : r;              /* halfway to 2^16 and above */
+    r = a > 0x7f800000u ? 0x7fu : r;
+    return (uint8_t)(sign | r);
 }
 
 static inline float e4m3_to_float(uint8_t b)
 {
     uint32_t sign = (uint32_t)(b & 0x80u) << 24, rest = b & 0x7fu;
-    if (rest == 0x7fu) return float_from_bits(sign | 0x7fc00000u);
-    float f = float_from_bits(rest << 20) * 0x1p120f;
-    return float_from_bits(sign | bits_from_float(f));
+    uint32_t u = bits_from_float(float_from_bits(rest << 20) * 0x1p120f);
+    return float_from_bits(sign | (rest == 0x7fu ? 0x7fc00000u : u));
 }
 
 static inline uint8_t float_to_e4m3(float f)
 {
     uint32_t u = bits_from_float(f), sign = u >> 24 & 0x80u, a = u & 0x7fffffffu;
-    if (a > 0x43e80000u) return (uint8_t)(sign | 0x7fu); /* above 464: no infinity, NaN */
-    if (a < 0x3c800000u) {
-        float g = float_from_bits(a) + 16384.0f; /* units of 2^-9 */
-        return (uint8_t)(sign | (bits_from_float(g) - 0x46800000u));
-    }
-    a += 0xc407ffffu + (a >> 20 & 1u);
-    return (uint8_t)(sign | a >> 20);
+    uint32_t small = bits_from_float(float_from_bits(a) + 16384.0f) - 0x46800000u;
+    uint32_t normal = (a + 0xc407ffffu + (a >> 20 & 1u)) >> 20;
+    uint32_t r = a < 0x3c800000u ? small : normal; /* small: units of 2^-9 */
+    r = a > 0x43e80000u ? 0x7fu : r;               /* above 464: no infinity, NaN */
+    return (uint8_t)(sign | r);
 }
 
-/* Truncation towards zero with the last bit set when anything was lost. */
+/* Truncation towards zero with the last bit set when anything was lost. An overflow
+ * becomes the largest finite number, whose last bit is set. */
 static inline float double_to_float_odd(double d)
 {
     float f = (float)d;
-    if (isnan(d) || (double)f == d) return f;
     uint32_t u = bits_from_float(f);
-    if (isinf(f))
-        return isinf(d) ? f : float_from_bits(u - 1); /* largest finite is odd */
-    bool away = fabs((double)f) > fabs(d);
-    if (away) u--; /* magnitude down by one unit: truncation */
-    return float_from_bits(u | 1u);
+    uint32_t away = fabs((double)f) > fabs(d), lost = (double)f != d;
+    return float_from_bits((u - away) | lost);
 }
 
 #define LOAD(name, out_t, in_t, expr)                                \
