@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+LT_PRINTF(5, 0)
 static lt_status fill(
     lt_error *err, lt_status code, int sys, uint64_t offset, const char *fmt, va_list ap)
 {

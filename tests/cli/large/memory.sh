@@ -1,5 +1,5 @@
 # Memory follows the largest tensor, not the file: full-size checkpoints, 2.1 and 6.9 GB.
-need_gb=45
+need_gb=20
 free_gb=$(df -Pk . | awk 'NR == 2 { printf "%d", $4 * 1024 / 1e9 }')
 if [ "$free_gb" -lt "$need_gb" ]; then
     echo "skipped: $free_gb GB are free in $PWD, $need_gb are needed (TMPDIR moves it)"
