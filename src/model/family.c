@@ -105,7 +105,7 @@ size_t lt_stem_size(const char *s, const char *ending)
     return n > m && !strcmp(s + n - m, ending) ? n - m : 0;
 }
 
-int lt_rename_one(lt_rename out[LT_MAX_RENAMES], const char *fmt, ...)
+int lt_rename_one(lt_rename *out, const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);

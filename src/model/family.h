@@ -84,7 +84,7 @@ bool lt_standard_clip(const char *path);
 int lt_rename_gpt2(const char *native, lt_rename out[LT_MAX_RENAMES]);
 
 /* Sets out[0] to the whole tensor under path; returns 1, or 0 when it is too long. */
-int lt_rename_one(lt_rename out[LT_MAX_RENAMES], const char *fmt, ...) LT_PRINTF(2, 3);
+int lt_rename_one(lt_rename *out, const char *fmt, ...) LT_PRINTF(2, 3);
 /* Length of s without that ending, or 0 when it does not have it. */
 size_t lt_stem_size(const char *s, const char *ending);
 
