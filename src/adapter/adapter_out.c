@@ -2,6 +2,7 @@
 /* Writes adapters: one file, or PEFT's folder of two. Sizes are planned before any factor
  * is computed; hashes are filled in at the end, in place of placeholders of equal size.
  */
+#include "adapter/hashes.h"
 #include "adapter/kind.h"
 
 #include "base/mem.h"
@@ -253,15 +254,13 @@ static void title_of(const char *path, char *dst, size_t size)
     if (dot && dot != dst) *dot = '\0';
 }
 
-static const char placeholder[LT_HASH_SIZE] =
-    "0000000000000000000000000000000000000000000000000000000000000000";
-
 static lt_status plan_metadata(lt_adapter_out *o, lt_error *err)
 {
     lt_metadata *meta = lt_writer_metadata(o->writer);
     char title[256];
     lt_status st = LT_OK;
-    if (o->plan.dialect->naming != LT_NAMING_KOHYA) {
+    bool kohya = o->plan.dialect->naming == LT_NAMING_KOHYA;
+    if (!kohya) {
         st = lt_metadata_set(meta, "format", "pt", err);
     } else {
         lt_network_summary summary = summarise(o);
@@ -269,16 +268,9 @@ static lt_status plan_metadata(lt_adapter_out *o, lt_error *err)
         if (!meta->count) st = lt_describe_origin(meta, o->plan.family, title, err);
         if (!st) st = lt_describe_network(meta, &summary, err);
     }
-    bool sshs = o->plan.dialect->naming == LT_NAMING_KOHYA
-        || lt_metadata_get(meta, "sshs_model_hash");
-    if (!st && sshs) st = lt_metadata_set(meta, "sshs_model_hash", placeholder, err);
-    if (!st && sshs) st = lt_metadata_set(meta, "sshs_legacy_hash", "00000000", err);
-    if (!st && lt_metadata_get(meta, "modelspec.hash_sha256")) {
-        char text[LT_HASH_SIZE + 2];
-        snprintf(text, sizeof text, "0x%s", placeholder);
-        st = lt_metadata_set(meta, "modelspec.hash_sha256", text, err);
-    }
-    return st;
+    if (!st && kohya) st = lt_metadata_set(meta, "sshs_model_hash", "", err);
+    if (!st && kohya) st = lt_metadata_set(meta, "sshs_legacy_hash", "", err);
+    return st ? st : lt_hashes_reserve(meta, err);
 }
 
 lt_status lt_adapter_out_begin(lt_adapter_out *o, lt_error *err)
@@ -323,25 +315,6 @@ lt_status lt_adapter_out_put(
     return st ? st : put_factor(o, e, e->down, down, e->down_count, err);
 }
 
-static lt_status fill_hashes(lt_adapter_out *o, lt_error *err)
-{
-    lt_metadata *meta = lt_writer_metadata(o->writer);
-    bool sshs = lt_metadata_get(meta, "sshs_model_hash") != NULL;
-    bool spec = lt_metadata_get(meta, "modelspec.hash_sha256") != NULL;
-    char hex[LT_HASH_SIZE], legacy[LT_HASH_SIZE], text[LT_HASH_SIZE + 2];
-    if (!sshs && !spec) return LT_OK;
-    lt_status st = lt_writer_hash(o->writer, hex, err);
-    if (!st && sshs) st = lt_metadata_set(meta, "sshs_model_hash", hex, err);
-    if (!st && sshs) st = lt_writer_legacy_hash(o->writer, legacy, err);
-    if (!st && sshs) {
-        legacy[8] = '\0';
-        st = lt_metadata_set(meta, "sshs_legacy_hash", legacy, err);
-    }
-    snprintf(text, sizeof text, "0x%s", st ? placeholder : hex);
-    if (!st && spec) st = lt_metadata_set(meta, "modelspec.hash_sha256", text, err);
-    return st;
-}
-
 static lt_status make_config(lt_adapter_out *o, char **text, lt_error *err)
 {
     lt_peft_entry *entries = lt_alloc(o->n_entries, sizeof *entries, err);
@@ -373,7 +346,7 @@ static lt_status commit_folder(lt_adapter_out *o, lt_error *err)
 
 lt_status lt_adapter_out_commit(lt_adapter_out *o, lt_error *err)
 {
-    lt_status st = fill_hashes(o, err);
+    lt_status st = lt_hashes_fill(o->writer, err);
     if (st) return st;
     return o->folder ? commit_folder(o, err) : lt_writer_commit(o->writer, err);
 }

@@ -11,14 +11,14 @@ static lt_status set_range(
     lt_metadata *meta, const char *key, double low, double high, lt_error *err)
 {
     char text[64] = "Dynamic";
-    if (low == high) snprintf(text, sizeof text, "%g", low);
+    if (low == high) snprintf(text, sizeof text, "%.9g", low);
     return lt_metadata_set(meta, key, text, err);
 }
 
 static bool put_argument(cJSON *args, const char *name, double low, double high)
 {
     char text[64] = "Dynamic";
-    if (low == high) snprintf(text, sizeof text, "%g", low);
+    if (low == high) snprintf(text, sizeof text, "%.9g", low);
     cJSON_DeleteItemFromObjectCaseSensitive(args, name);
     return cJSON_AddStringToObject(args, name, text) != NULL;
 }

@@ -48,7 +48,7 @@ static lt_status describe(const struct options *o, const char *path, lt_error *e
     lt_status st = lt_info_open(&info, path, err);
     if (st) return st;
     if (o->common.json)
-        st = lt_print_json(stdout, lt_info_json(shown, &info), err);
+        st = lt_print_json(stdout, lt_info_json(shown, &info, o->tensors), err);
     else if (o->tensors)
         print_tensors(info.store);
     else if (o->metadata)

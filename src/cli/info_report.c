@@ -326,7 +326,24 @@ static void add_modules(cJSON *o, const lt_adapter *a)
     }
 }
 
-cJSON *lt_info_json(const char *path, const lt_info *info)
+static void add_tensors(cJSON *o, const lt_store *store)
+{
+    cJSON *list = cJSON_AddArrayToObject(o, "tensors");
+    for (size_t i = 0; i < lt_store_count(store); i++) {
+        const lt_tensor *t = lt_store_at(store, i);
+        cJSON *item = cJSON_CreateObject();
+        cJSON_AddStringToObject(item, "name", t->name);
+        cJSON_AddStringToObject(item, "dtype", lt_dtype_get(t->dtype)->name);
+        cJSON *shape = cJSON_AddArrayToObject(item, "shape");
+        for (unsigned d = 0; d < t->n_dims; d++)
+            cJSON_AddItemToArray(shape, cJSON_CreateNumber((double)t->shape[d]));
+        cJSON_AddNumberToObject(item, "offset", (double)t->offset);
+        cJSON_AddNumberToObject(item, "bytes", (double)t->size);
+        cJSON_AddItemToArray(list, item);
+    }
+}
+
+cJSON *lt_info_json(const char *path, const lt_info *info, bool tensors)
 {
     const lt_metadata *meta = lt_store_metadata(info->store);
     const lt_adapter *a = info->adapter;
@@ -353,6 +370,7 @@ cJSON *lt_info_json(const char *path, const lt_info *info)
             cJSON_AddNumberToObject(
                 dtypes, lt_dtype_get((lt_dtype)d)->name, (double)info->dtypes[d]);
     add_modules(o, a);
+    if (tensors) add_tensors(o, info->store);
     cJSON *entries = cJSON_AddObjectToObject(o, "metadata");
     for (size_t i = 0; i < meta->count; i++)
         cJSON_AddStringToObject(entries, meta->entries[i].key, meta->entries[i].value);

@@ -5,6 +5,7 @@
 #include "cli/report.h"
 
 void lt_info_print(const char *path, const lt_info *info, bool verbose);
-cJSON *lt_info_json(const char *path, const lt_info *info);
+/* tensors: with the list of tensors, names exact. */
+cJSON *lt_info_json(const char *path, const lt_info *info, bool tensors);
 
 #endif

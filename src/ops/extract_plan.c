@@ -3,6 +3,7 @@
 
 #include "base/pool.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -205,7 +206,8 @@ static lt_status sort_out(lt_extract_run *run, const struct look *item, lt_error
         return LT_OK;
     }
     if (!item->reason) return add_item(run, item, err);
-    run->skipped_energy += item->energy;
+    bool finite = isfinite(item->energy);
+    if (finite) run->skipped_energy += item->energy;
     bool part = item->site && item->site->rows < lt_tensor_rows(item->site->tensor);
     char name[768];
     snprintf(

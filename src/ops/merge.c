@@ -4,6 +4,7 @@
  */
 #include "ops/merge.h"
 
+#include "adapter/hashes.h"
 #include "base/pool.h"
 #include "tensor/convert.h"
 #include "tensor/linalg.h"
@@ -173,32 +174,13 @@ static lt_status declare(lt_merge_run *run, lt_writer *w, lt_error *err)
 {
     lt_metadata *meta = lt_writer_metadata(w);
     lt_status st = lt_metadata_copy(meta, lt_store_metadata(run->base), err);
+    if (!st) st = lt_hashes_reserve(meta, err);
     for (size_t i = 0; i < lt_store_count(run->base) && !st; i++) {
         const lt_tensor *t = lt_store_at(run->base, i);
         st = lt_writer_add(
             w, t->name, target_dtype(run, t), t->n_dims, t->shape, NULL, err);
     }
     return st ? st : lt_writer_begin(w, LT_ORDER_GIVEN, err);
-}
-
-/* A hash of the data that the base carries would be stale. */
-static lt_status refresh_hash(lt_writer *w, lt_error *err)
-{
-    static const char *const keys[] = { "modelspec.hash_sha256", "sshs_model_hash" };
-    char hex[LT_HASH_SIZE], text[LT_HASH_SIZE + 2] = "0x";
-    lt_metadata *meta = lt_writer_metadata(w);
-    bool hashed = false;
-    for (int i = 0; i < 2; i++) {
-        const char *old = lt_metadata_get(meta, keys[i]);
-        bool prefixed = old && strlen(old) == 66;
-        if (!prefixed && !(old && strlen(old) == 64)) continue;
-        lt_status st = hashed ? LT_OK : lt_writer_hash(w, hex, err);
-        hashed = true;
-        memcpy(text + 2, hex, sizeof hex);
-        if (!st) st = lt_metadata_set(meta, keys[i], prefixed ? text : hex, err);
-        if (st) return st;
-    }
-    return LT_OK;
 }
 
 static void count_tensors(lt_merge_run *run)
@@ -227,7 +209,7 @@ static lt_status write_model(lt_merge_run *run, lt_error *err)
     if (!st)
         st = lt_pool_run(
             run->threads, lt_store_count(run->base), merge_tensor, merge_done, &g, err);
-    if (!st) st = refresh_hash(g.writer, err);
+    if (!st) st = lt_hashes_fill(g.writer, err);
     if (!st) run->report->cost.bytes = lt_writer_size(g.writer);
     if (!st) st = lt_writer_commit(g.writer, err);
     lt_writer_close(g.writer);

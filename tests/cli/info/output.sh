@@ -26,6 +26,9 @@ check test "$(jq -s -r '.[0] | [.role, .family, .kind, .dialect, .tensor_count] 
 check test "$(jq -s -r '.[1] | [.role, .family, .kind, .dialect, .tensor_count] | @csv' stdout)" \
     = '"base","sd1",,,891'
 check test "$(jq -s -r '.[0].modules | length' stdout)" = 290
+run 0 info --json --tensors "$sd/lora.safetensors"
+check test "$(field stdout '[.tensors[].bytes] | add')" = "$(field stdout .bytes)"
+check test "$(field stdout '.tensors | length')" = 870
 "$LORATOOL" info --json - <"$sd/lora.safetensors" >piped.json
 check test "$(field piped.json .path)" = "standard input"
 cat "$sd/lora.safetensors" | "$LORATOOL" info --json - >piped.json

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: MIT */
+/* Hashes of the data that a file carries in its own metadata: kohya's sshs_model_hash and
+ * sshs_legacy_hash, ModelSpec's modelspec.hash_sha256. */
+#ifndef LT_ADAPTER_HASHES_H
+#define LT_ADAPTER_HASHES_H
+
+#include "loratool/store.h"
+
+/* Before the layout is fixed: gives every hash that is there a placeholder of the size
+ * its value will have. */
+lt_status lt_hashes_reserve(lt_metadata *meta, lt_error *err) LT_MUST_USE;
+
+/* When all data is put: computes those that are there. */
+lt_status lt_hashes_fill(lt_writer *writer, lt_error *err) LT_MUST_USE;
+
+#endif
