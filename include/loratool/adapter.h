@@ -9,8 +9,8 @@
 extern "C" {
 #endif
 
-/* What one tensor of a module is. Kinds that are recognised but not computed with keep
- * their tensors under LT_PART_OTHER. */
+/* What one tensor of a module is. Tensors of kinds that are recognised but not computed
+ * with are LT_PART_OTHER: a module may have several. */
 typedef enum lt_part {
     LT_PART_DOWN,      /* A: (r, in[, kernel]) */
     LT_PART_UP,        /* B: (out, r[, 1, 1]) */
@@ -19,8 +19,7 @@ typedef enum lt_part {
     LT_PART_SCALE,     /* one element that replaces alpha / r */
     LT_PART_MAGNITUDE, /* DoRA */
     LT_PART_UP_BIAS,   /* PEFT lora_B.bias */
-    LT_PART_OTHER,
-    LT_PART_COUNT
+    LT_PART_OTHER,     /* the last one */
 } lt_part;
 
 typedef struct lt_kind lt_kind;       /* a row of a table: static storage */
@@ -39,7 +38,9 @@ const lt_dialect *lt_dialect_of_naming(lt_naming naming);
 typedef struct lt_module {
     const char *name; /* as in the file, suffix removed */
     const lt_kind *kind;
-    const lt_tensor *part[LT_PART_COUNT]; /* borrowed from the store, NULL when absent */
+    const lt_tensor *part[LT_PART_OTHER]; /* borrowed from the store, NULL when absent */
+    const lt_tensor *const *others;       /* n_others tensors of part LT_PART_OTHER */
+    size_t n_others;
     uint64_t rank, out, in; /* 0 for kinds without factors; in counts kernel elements */
     double alpha;           /* when has_alpha */
     double scale;           /* multiplier of up * down: alpha / r unless said otherwise */

@@ -25,6 +25,11 @@ struct lt_adapter {
     size_t n_modules, modules_capacity;
     const lt_tensor **rest;
     size_t n_rest, rest_capacity;
+    struct other {
+        size_t module;
+        const lt_tensor *tensor;
+    } * others; /* of all modules, until they are handed out */
+    size_t n_others, others_capacity;
     lt_map by_name;
     const lt_dialect *dialect;
     const lt_family *family;
@@ -77,6 +82,34 @@ static lt_status module_for(
     return LT_OK;
 }
 
+static lt_status add_other(
+    lt_adapter *a, size_t module, const lt_tensor *t, lt_error *err)
+{
+    lt_status st = lt_grow((void **)&a->others, &a->others_capacity, a->n_others + 1,
+        sizeof *a->others, err);
+    if (st) return st;
+    a->others[a->n_others++] = (struct other){ module, t };
+    a->modules[module].n_others++;
+    return LT_OK;
+}
+
+/* Gives every module its list. */
+static lt_status hand_out_others(lt_adapter *a, lt_error *err)
+{
+    const lt_tensor **lists = lt_arena_alloc(&a->arena, a->n_others * sizeof *lists, err);
+    if (!lists) return LT_ERR_NOMEM;
+    for (size_t i = 0; i < a->n_modules; i++) {
+        a->modules[i].others = lists;
+        lists += a->modules[i].n_others;
+        a->modules[i].n_others = 0;
+    }
+    for (size_t i = 0; i < a->n_others; i++) {
+        lt_module *m = &a->modules[a->others[i].module];
+        ((const lt_tensor **)m->others)[m->n_others++] = a->others[i].tensor;
+    }
+    return LT_OK;
+}
+
 static lt_status add_tensor(lt_adapter *a, const lt_tensor *t, lt_error *err)
 {
     const lt_kind *kind = NULL;
@@ -86,11 +119,15 @@ static lt_status add_tensor(lt_adapter *a, const lt_tensor *t, lt_error *err)
     if (!size) return add_rest(a, t, err);
     lt_status st = module_for(a, t->name, size, &m, err);
     if (st) return st;
-    if (part != LT_PART_OTHER && m->part[part]) {
+    if (part == LT_PART_OTHER) {
+        st = add_other(a, (size_t)(m - a->modules), t, err);
+        if (st) return st;
+    } else if (m->part[part]) {
         lt_error_set(err, LT_ERR_MISMATCH, "doubles '%s'", m->part[part]->name);
         return lt_store_blame(a->store, t, err);
+    } else {
+        m->part[part] = t;
     }
-    m->part[part] = t;
     /* A module with tensors of several kinds is named by the first in the table. */
     if (kind && (!m->kind || kind_order(kind) < kind_order(m->kind))) m->kind = kind;
     return LT_OK;
@@ -167,7 +204,7 @@ static lt_status drop_kindless(lt_adapter *a, lt_error *err)
             a->modules[kept++] = *m;
             continue;
         }
-        for (int p = 0; p < LT_PART_COUNT; p++) {
+        for (int p = 0; p < LT_PART_OTHER; p++) {
             lt_status st = m->part[p] ? add_rest(a, m->part[p], err) : LT_OK;
             if (st) return st;
         }
@@ -206,6 +243,7 @@ static lt_status group(lt_adapter *a, lt_error *err)
     lt_status st = read_metadata(a, err);
     for (size_t i = 0; i < lt_store_count(a->store) && !st; i++)
         st = add_tensor(a, lt_store_at(a->store, i), err);
+    if (!st) st = hand_out_others(a, err);
     if (!st) st = drop_kindless(a, err);
     for (size_t i = 0; i < a->n_modules && !st; i++)
         st = finish_module(a, &a->modules[i], err);
@@ -322,6 +360,7 @@ void lt_adapter_free(lt_adapter *a)
     free(a->config_text);
     free(a->modules);
     free(a->rest);
+    free(a->others);
     free(a->path);
     free(a);
 }

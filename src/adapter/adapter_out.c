@@ -194,8 +194,10 @@ lt_status lt_adapter_out_add_module(
 {
     lt_status st = lt_grow((void **)&o->entries, &o->entries_capacity, o->n_entries + 1,
         sizeof *o->entries, err);
-    for (int p = 0; p < LT_PART_COUNT && !st; p++)
+    for (int p = 0; p < LT_PART_OTHER && !st; p++)
         if (m->part[p]) st = lt_adapter_out_add_copy(o, store, m->part[p], err);
+    for (size_t i = 0; i < m->n_others && !st; i++)
+        st = lt_adapter_out_add_copy(o, store, m->others[i], err);
     if (st || !m->rank) return st; /* kinds without factors have no rank to describe */
     const lt_tensor *down = m->part[LT_PART_DOWN];
     struct entry e = { .rank = m->rank,

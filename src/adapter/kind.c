@@ -11,10 +11,9 @@ const lt_suffix lt_common_suffixes[] = {
 };
 
 /* Kinds that are recognised, counted and named, but not computed with yet. */
-#define OTHER(s)         \
-    {                    \
-        s, LT_PART_OTHER \
-    }
+/* clang-format off */
+#define OTHER(s) { s, LT_PART_OTHER }
+/* clang-format on */
 #define RECOGNISED(name, id_, title_, common, ...)                                       \
     static const lt_suffix name##_suffixes[] = { __VA_ARGS__, { NULL, LT_PART_OTHER } }; \
     static const lt_kind name = { id_, title_, name##_suffixes, NULL, NULL, common }

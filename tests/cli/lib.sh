@@ -61,6 +61,17 @@ field() {
     jq -r "$2" "$1"
 }
 
+# make FILE HEADER DATA: a safetensors file; HEADER is JSON, DATA its bytes as text.
+make() {
+    n=$(printf %s "$2" | wc -c)
+    {
+        for shift in 1 256 65536; do
+            printf "\\$(printf %03o $((n / shift % 256)))"
+        done
+        printf '\0\0\0\0\0%s%s' "$2" "$3"
+    } >"$1"
+}
+
 finish() {
     echo "$checks checks, $failed failed"
     [ "$checks" -gt 0 ] && [ "$failed" -eq 0 ]

@@ -36,7 +36,7 @@ static void test_split_names(void)
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         const lt_kind *kind = NULL;
-        lt_part part = LT_PART_COUNT;
+        lt_part part = LT_PART_SCALE;
         size_t n = lt_split_name(rows[i].name, &kind, &part);
         CHECK(n == strlen(rows[i].module) && !strncmp(rows[i].name, rows[i].module, n));
         CHECK(part == rows[i].part);

@@ -37,3 +37,15 @@ out "scale     2 (21)"
 run 0 resize "$testdata/mini-llm/lora" -o folded.safetensors --rank 4
 run 0 info folded.safetensors
 out "scale     1 (21)"
+
+# Kinds that are not computed with, and tensors of no module, are carried over whole.
+make loha.safetensors '{"lora_unet_x.hada_w1_a":{"dtype":"F32","shape":[1,1],"data_offsets":[0,4]},"lora_unet_x.hada_w1_b":{"dtype":"F32","shape":[1,1],"data_offsets":[4,8]},"lora_unet_x.hada_w2_a":{"dtype":"F32","shape":[1,1],"data_offsets":[8,12]},"lora_unet_x.hada_w2_b":{"dtype":"F32","shape":[1,1],"data_offsets":[12,16]},"lora_unet_x.alpha":{"dtype":"F32","shape":[],"data_offsets":[16,20]},"stray":{"dtype":"U8","shape":[2],"data_offsets":[20,22]}}' 1234567890123456AAA@zz
+run 0 resize loha.safetensors -o carried.safetensors --rank 1 --json
+check test "$(field stdout '[.modules_written, .modules_unchanged] | @csv')" = 0,0
+check test "$(field stdout '.modules_skipped | length')" = 2
+run 0 info --json --tensors carried.safetensors
+check test "$(field stdout '[.tensors[].name] | sort | join(" ")')" = \
+    "lora_unet_x.alpha lora_unet_x.hada_w1_a lora_unet_x.hada_w1_b lora_unet_x.hada_w2_a lora_unet_x.hada_w2_b stray"
+check grep -q 'AAA@.*1234.*5678.*9012.*3456.*zz' carried.safetensors
+run 1 merge --base "$testdata/mini-sd/base.safetensors" loha.safetensors -o out.safetensors
+err "LyCORIS LoHa modules cannot be merged"
