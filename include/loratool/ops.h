@@ -120,6 +120,7 @@ typedef struct lt_merge_report {
     lt_applied *applied;
     size_t modules_applied;
     lt_notes unmatched; /* adapter modules and tensors that found no place */
+    lt_notes redundant; /* adapter tensors that only repeat the base's own */
     size_t tensors_changed, tensors_cast, tensors_passed_through;
     const char *base_family;
     char cause[320]; /* the likely reason for what did not match, or "" */

@@ -56,6 +56,7 @@ static cJSON *to_json(const lt_merge_report *r, bool plan)
     cJSON *o = cJSON_CreateObject();
     cJSON_AddNumberToObject(o, "modules_applied", (double)r->modules_applied);
     lt_json_add_notes(o, "unmatched", &r->unmatched);
+    lt_json_add_notes(o, "redundant", &r->redundant);
     cJSON_AddNumberToObject(o, "tensors_changed", (double)r->tensors_changed);
     cJSON_AddNumberToObject(o, "tensors_cast", (double)r->tensors_cast);
     cJSON_AddNumberToObject(
@@ -101,6 +102,7 @@ static void print_text(FILE *to, const struct options *o, const lt_merge_report 
         r->tensors_passed_through, r->tensors_cast ? "" : " byte for byte");
     if (r->tensors_cast) fprintf(to, "cast       %zu tensors\n", r->tensors_cast);
     lt_print_notes(to, "unmatched ", &r->unmatched, true);
+    lt_print_notes(to, "redundant ", &r->redundant, true);
     if (o->dry_run) return;
     fputs("wrote      ", to);
     lt_print_cost(to, &r->cost);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "ops/merge.h"
 
+#include "ops/difference.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -57,6 +59,42 @@ static lt_status place_module(lt_merge_run *run, const lt_alias_map *aliases,
     return add_part(run, input, m, s, err);
 }
 
+/* The base's tensor that a plain tensor of an adapter stands for: PEFT saves the weights
+ * of targeted embeddings and heads beside their factors, as X.base_layer.weight. */
+static const lt_tensor *plain_target(lt_merge_run *run, const lt_tensor *t, lt_error *err)
+{
+    static const char wrapper[] = "base_model.model.", layer[] = ".base_layer.";
+    const char *name = t->name;
+    if (!strncmp(name, wrapper, sizeof wrapper - 1)) name += sizeof wrapper - 1;
+    const char *at = strstr(name, layer);
+    if (!at) return lt_store_find(run->base, name);
+    char *plain = lt_arena_printf(
+        &run->arena, err, "%.*s.%s", (int)(at - name), name, at + sizeof layer - 1);
+    return plain ? lt_store_find(run->base, plain) : NULL;
+}
+
+static lt_status place_plain(
+    lt_merge_run *run, const lt_adapter *a, const lt_tensor *t, lt_error *err)
+{
+    bool changed = true;
+    const lt_tensor *b = plain_target(run, t, err);
+    if (!b) return note(run, t->name, err, "it belongs to no module of a known kind");
+    bool comparable = b->n_dims == t->n_dims
+        && !memcmp(b->shape, t->shape, b->n_dims * sizeof *b->shape)
+        && lt_dtype_get(b->dtype)->computes && lt_dtype_get(t->dtype)->computes;
+    lt_scratch scratch = { 0 };
+    lt_region region = { run->base, lt_adapter_store(a), b, t, 0, b->count };
+    lt_status st =
+        comparable ? lt_region_changed(&region, 0, &changed, &scratch, err) : LT_OK;
+    lt_scratch_release(&scratch);
+    if (st) return st;
+    if (!changed)
+        return lt_notes_add(
+            &run->report->redundant, t->name, 0, err, "equals '%s' of the base", b->name);
+    return note(run, t->name, err,
+        "it would replace a tensor of the base, which merge does not do");
+}
+
 static lt_status place_adapter(
     lt_merge_run *run, const lt_alias_map *aliases, size_t input, lt_error *err)
 {
@@ -65,8 +103,7 @@ static lt_status place_adapter(
     for (size_t i = 0; i < lt_adapter_module_count(a) && !st; i++)
         st = place_module(run, aliases, input, lt_adapter_module(a, i), err);
     for (size_t i = 0; i < lt_adapter_rest_count(a) && !st; i++)
-        st = note(run, lt_adapter_rest(a, i)->name, err,
-            "the tensor belongs to no module of a known kind");
+        st = place_plain(run, a, lt_adapter_rest(a, i), err);
     return st;
 }
 
