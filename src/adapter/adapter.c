@@ -422,8 +422,8 @@ lt_status lt_module_load(const lt_adapter *adapter, const lt_module *module, dou
     double *down, lt_error *err)
 {
     if (!module->kind->load) {
-        lt_error_set(err, LT_ERR_UNSUPPORTED, "%s modules are not computed with",
-            module->kind->title);
+        lt_error_set(err, LT_ERR_UNSUPPORTED,
+            "modules of the kind '%s' are not computed with", module->kind->title);
         return lt_error_where(err, "%s: module '%s'", adapter->path, module->name);
     }
     return module->kind->load(adapter->store, module, up, down, err);

@@ -73,12 +73,25 @@ double lt_now(void)
     return (double)ts.tv_sec + 1e-9 * (double)ts.tv_nsec;
 }
 
+/* The kernel's high-water mark of this program image. getrusage's ru_maxrss is no use
+ * where that is there: it survives exec and so tells of a large parent process. */
+static uint64_t peak_memory(void)
+{
+    char line[256];
+    unsigned long long kb = 0;
+    FILE *f = fopen("/proc/self/status", "re");
+    while (f && fgets(line, sizeof line, f) && sscanf(line, "VmHWM: %llu", &kb) != 1)
+        ;
+    if (f) fclose(f);
+    struct rusage usage;
+    if (!kb && !getrusage(RUSAGE_SELF, &usage)) kb = (unsigned long long)usage.ru_maxrss;
+    return (uint64_t)kb * 1024;
+}
+
 void lt_cost_finish(lt_cost *cost, double started)
 {
-    struct rusage usage;
     cost->seconds = lt_now() - started;
-    if (!getrusage(RUSAGE_SELF, &usage))
-        cost->peak_memory_bytes = (uint64_t)usage.ru_maxrss * 1024;
+    cost->peak_memory_bytes = peak_memory();
 }
 
 int lt_thread_count(int asked)

@@ -47,7 +47,8 @@ static lt_status place_module(lt_merge_run *run, const lt_alias_map *aliases,
     bool ambiguous = false;
     if (!lt_kind_has_factors(m->kind)) {
         lt_error_set(err, LT_ERR_UNSUPPORTED,
-            "%s modules cannot be merged by this version", lt_kind_title(m->kind));
+            "modules of the kind '%s' cannot be merged by this version",
+            lt_kind_title(m->kind));
         return lt_error_where(
             err, "%s: module '%s'", lt_adapter_path(run->adapters[input]), m->name);
     }

@@ -48,4 +48,4 @@ check test "$(field stdout '[.tensors[].name] | sort | join(" ")')" = \
     "lora_unet_x.alpha lora_unet_x.hada_w1_a lora_unet_x.hada_w1_b lora_unet_x.hada_w2_a lora_unet_x.hada_w2_b stray"
 check grep -q 'AAA@.*1234.*5678.*9012.*3456.*zz' carried.safetensors
 run 1 merge --base "$testdata/mini-sd/base.safetensors" loha.safetensors -o out.safetensors
-err "LyCORIS LoHa modules cannot be merged"
+err "modules of the kind 'LyCORIS LoHa' cannot be merged"
