@@ -52,9 +52,31 @@ run 0 merge --base "$sd/base.safetensors" odd.safetensors -o out.safetensors \
 check test "$(field stdout '.unmatched | length')" = 2
 check test "$(field stdout .modules_applied)" = 30
 
+rm out.safetensors
+# A shape that does not fit, a factor pair that does not, NaN, and a result that overflows.
+make one.safetensors '{"a.weight":{"dtype":"F16","shape":[1,1],"data_offsets":[0,2]}}' \
+    "$(printf '\377{')"
+make wide.safetensors '{"a.lora_A.weight":{"dtype":"F32","shape":[1,2],"data_offsets":[0,8]},"a.lora_B.weight":{"dtype":"F32","shape":[1,1],"data_offsets":[8,12]}}' AAAAAAAAAAAA
+run 3 merge --base one.safetensors wide.safetensors -o out.safetensors
+err "its product is 1 x 2, but 'a.weight' is [1, 1]"
+make odd.safetensors '{"a.lora_A.weight":{"dtype":"F32","shape":[2,1],"data_offsets":[0,8]},"a.lora_B.weight":{"dtype":"F32","shape":[1,1],"data_offsets":[8,12]}}' AAAAAAAAAAAA
+run 3 merge --base one.safetensors odd.safetensors -o out.safetensors
+err "odd.safetensors: module 'a': the factors' ranks differ: up is [1, 1], down is [2, 1]"
+make big.safetensors '{"a.lora_A.weight":{"dtype":"F32","shape":[1,1],"data_offsets":[0,4]},"a.lora_B.weight":{"dtype":"F32","shape":[1,1],"data_offsets":[4,8]}}' AAAAAAAA
+run 1 merge --base one.safetensors big.safetensors -o out.safetensors
+err "one.safetensors: tensor 'a.weight': element 0 would be 65649.8, which F16 cannot hold"
+run 0 merge --base one.safetensors big.safetensors:-1 -o fits.safetensors
+make nan.safetensors '{"a.lora_A.weight":{"dtype":"F32","shape":[1,1],"data_offsets":[0,4]},"a.lora_B.weight":{"dtype":"F32","shape":[1,1],"data_offsets":[4,8]}}' \
+    "AAAA$(printf '\377\377\377\177')"
+run 1 merge --base one.safetensors nan.safetensors -o out.safetensors
+err "nan.safetensors: tensor 'a.lora_B.weight': holds NaN or infinity"
+nothing_left out.safetensors
+
 # Never over an existing file without -f; the base itself may be replaced with it.
+echo precious >out.safetensors
 run 1 merge --base "$base" "$llm/lora" -o out.safetensors
 err "the output exists"
+check grep -qx precious out.safetensors
 cp "$base" own.safetensors
 run 0 merge --base own.safetensors "$llm/lora" -o own.safetensors -f
 run 0 merge --base "$base" "$llm/lora" -o other.safetensors

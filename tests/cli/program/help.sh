@@ -25,3 +25,9 @@ if [ -w /dev/full ]; then
     check test $? -eq 1
     err "cannot write to standard output"
 fi
+# Binary data does not go to a terminal.
+if command -v script >/dev/null; then
+    script -qec "'$LORATOOL' resize '$testdata/mini-sd/lora.safetensors' --rank 2 -o -" \
+        /dev/null >typescript </dev/null
+    check grep -q "refusing to write binary data to a terminal" typescript
+fi
