@@ -64,7 +64,7 @@ run 3 merge --base one.safetensors odd.safetensors -o out.safetensors
 err "odd.safetensors: module 'a': the factors' ranks differ: up is [1, 1], down is [2, 1]"
 make big.safetensors '{"a.lora_A.weight":{"dtype":"F32","shape":[1,1],"data_offsets":[0,4]},"a.lora_B.weight":{"dtype":"F32","shape":[1,1],"data_offsets":[4,8]}}' AAAAAAAA
 run 1 merge --base one.safetensors big.safetensors -o out.safetensors
-err "one.safetensors: tensor 'a.weight': element 0 would be 65649.8, which F16 cannot hold"
+err "one.safetensors: tensor 'a.weight': element 0 would be 65649.9, which F16 cannot hold"
 run 0 merge --base one.safetensors big.safetensors:-1 -o fits.safetensors
 make nan.safetensors '{"a.lora_A.weight":{"dtype":"F32","shape":[1,1],"data_offsets":[0,4]},"a.lora_B.weight":{"dtype":"F32","shape":[1,1],"data_offsets":[4,8]}}' \
     "AAAA$(printf '\377\377\377\177')"
