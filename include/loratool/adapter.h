@@ -68,6 +68,9 @@ const lt_module *lt_adapter_module(const lt_adapter *adapter, size_t index);
 /* Tensors that belong to no module. */
 size_t lt_adapter_rest_count(const lt_adapter *adapter);
 const lt_tensor *lt_adapter_rest(const lt_adapter *adapter, size_t index);
+/* LT_ERR_UNSUPPORTED, with the reason, when the config says that the factors alone do not
+ * tell what the model does. Such an adapter can be looked at, not computed with. */
+lt_status lt_adapter_usable(const lt_adapter *adapter, lt_error *err) LT_MUST_USE;
 /* The text of adapter_config.json, or NULL. */
 const char *lt_adapter_config(const lt_adapter *adapter);
 

@@ -14,12 +14,17 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define MAX_VIEWS 4
+
 struct lt_adapter {
     lt_store *store;
     char *path, *config_text;
     lt_peft_config config; /* when config_text */
-    lt_json meta_json;     /* diffusers' lora_adapter_metadata, when has_meta */
-    bool has_meta;
+    struct view {
+        const char *prefix;
+        lt_peft_config config;
+    } views[MAX_VIEWS]; /* of diffusers' lora_adapter_metadata */
+    size_t n_views;
     lt_arena arena;
     lt_module *modules;
     size_t n_modules, modules_capacity;
@@ -144,12 +149,16 @@ static lt_status read_scalar(
     }
     lt_status st = lt_store_read(a->store, t, 0, raw, (size_t)t->size, err);
     if (st) return st;
-    int64_t integer = 0;
-    memcpy(&integer, raw, (size_t)t->size);
-    int shift = 64 - 8 * (int)t->size;
     const lt_dtype_info *info = lt_dtype_get(t->dtype);
-    if (!info->is_float)
-        *value = (double)((int64_t)((uint64_t)integer << shift) >> shift);
+    bool is_signed = *info->name == 'I',
+         is_unsigned = *info->name == 'U' || t->dtype == LT_BOOL;
+    uint64_t bits = 0;
+    memcpy(&bits, raw, (size_t)t->size);
+    int unused = 64 - 8 * (int)t->size;
+    if (is_unsigned)
+        *value = (double)bits;
+    else if (is_signed)
+        *value = (double)((int64_t)(bits << unused) >> unused);
     else if (info->computes)
         lt_load_f64(value, raw, t->dtype, 1);
     else
@@ -158,23 +167,26 @@ static lt_status read_scalar(
     return st ? lt_store_blame(a->store, t, err) : LT_OK;
 }
 
+/* From PEFT's config, or from diffusers' metadata for the part the name starts with. */
 static lt_status scale_from_config(const lt_adapter *a, lt_module *m, lt_error *err)
 {
     static const char wrapper[] = "base_model.model.";
     const char *path = m->name;
     if (!strncmp(path, wrapper, sizeof wrapper - 1)) path += sizeof wrapper - 1;
     if (a->config_text) {
+        if (a->config.refusal[0]) return LT_OK; /* nothing will be computed from it */
         m->has_alpha = true;
         return lt_peft_config_scale(&a->config, path, m->rank, &m->alpha, &m->scale, err);
     }
-    const char *dot = strchr(m->name, '.');
-    if (!a->has_meta || !dot) return LT_OK;
-    char prefix[64];
-    lt_peft_config view;
-    snprintf(prefix, sizeof prefix, "%.*s", (int)(dot - m->name + 1), m->name);
-    if (!lt_peft_config_view(&view, &a->meta_json, prefix)) return LT_OK;
-    m->has_alpha = true;
-    return lt_peft_config_scale(&view, dot + 1, m->rank, &m->alpha, &m->scale, err);
+    for (size_t i = 0; i < a->n_views; i++) {
+        const struct view *v = &a->views[i];
+        size_t n = strlen(v->prefix);
+        if (strncmp(m->name, v->prefix, n)) continue;
+        m->has_alpha = true;
+        return lt_peft_config_scale(
+            &v->config, m->name + n, m->rank, &m->alpha, &m->scale, err);
+    }
+    return LT_OK;
 }
 
 static lt_status finish_module(lt_adapter *a, lt_module *m, lt_error *err)
@@ -227,15 +239,25 @@ static lt_status guess_family(lt_adapter *a, lt_error *err)
     return LT_OK;
 }
 
+/* diffusers' lora_adapter_metadata, one config for each part of the pipeline. */
 static lt_status read_metadata(lt_adapter *a, lt_error *err)
 {
+    static const char *const prefixes[MAX_VIEWS] = { "unet.", "text_encoder.",
+        "text_encoder_2.", "transformer." };
     const char *text =
         lt_metadata_get(lt_store_metadata(a->store), "lora_adapter_metadata");
-    if (!text) return LT_OK;
-    lt_status st = lt_json_parse(&a->meta_json, text, strlen(text), 0, err);
-    if (st) return lt_error_where(err, "%s: metadata lora_adapter_metadata", a->path);
-    a->has_meta = true;
-    return LT_OK;
+    lt_json json = { 0 };
+    lt_status st = text ? lt_json_parse(&json, text, strlen(text), 0, err) : LT_OK;
+    for (size_t i = 0; i < MAX_VIEWS && text && !st; i++) {
+        struct view *v = &a->views[a->n_views];
+        bool found = false;
+        v->prefix = prefixes[i];
+        st = lt_peft_config_view(&v->config, &json, prefixes[i], &found, err);
+        if (!st && found) a->n_views++;
+    }
+    lt_json_release(&json);
+    return st ? lt_error_where(err, "%s: metadata lora_adapter_metadata", a->path)
+              : LT_OK;
 }
 
 static lt_status group(lt_adapter *a, lt_error *err)
@@ -353,7 +375,8 @@ void lt_adapter_free(lt_adapter *a)
 {
     if (!a) return;
     lt_peft_config_release(&a->config);
-    lt_json_release(&a->meta_json);
+    for (size_t i = 0; i < a->n_views; i++)
+        lt_peft_config_release(&a->views[i].config);
     lt_store_close(a->store);
     lt_map_release(&a->by_name);
     lt_arena_release(&a->arena);
@@ -411,6 +434,13 @@ size_t lt_adapter_rest_count(const lt_adapter *adapter)
 const lt_tensor *lt_adapter_rest(const lt_adapter *adapter, size_t index)
 {
     return adapter->rest[index];
+}
+
+lt_status lt_adapter_usable(const lt_adapter *adapter, lt_error *err)
+{
+    if (!adapter->config_text || !adapter->config.refusal[0]) return LT_OK;
+    lt_error_set(err, LT_ERR_UNSUPPORTED, "%s", adapter->config.refusal);
+    return lt_error_where(err, "%s", adapter->path);
 }
 
 const char *lt_adapter_config(const lt_adapter *adapter)

@@ -3,6 +3,7 @@
 #ifndef LT_ADAPTER_KIND_H
 #define LT_ADAPTER_KIND_H
 
+#include "adapter/pattern.h"
 #include "base/arena.h"
 #include "base/json.h"
 #include "loratool/adapter.h"
@@ -51,20 +52,33 @@ const lt_dialect *lt_dialect_detect(const lt_module *modules, size_t count);
 /* ---- PEFT's adapter_config.json -----------------------------------------------------
  */
 
+/* One entry of rank_pattern or alpha_pattern. */
+typedef struct lt_peft_rule {
+    lt_pattern pattern;
+    double value;
+} lt_peft_rule;
+
+typedef struct lt_peft_rules {
+    lt_peft_rule *items;
+    size_t count;
+} lt_peft_rules;
+
 typedef struct lt_peft_config {
-    lt_json json;
-    const cJSON *object; /* holds the fields */
-    const char *prefix;  /* of the field names: "" or "unet." */
+    lt_peft_rules ranks, alphas; /* document order: the first match counts */
     double r, alpha;
     bool rslora;
+    char refusal[256]; /* why factors under this config cannot be used, or "" */
 } lt_peft_config;
 
-/* Parses the fields that matter for merging and refuses by name what cannot be merged. */
+/* Reads the fields that matter for merging. A field of a wrong type is LT_ERR_FORMAT;
+ * settings under which the factors alone do not say what the model does are put into
+ * refusal. */
 lt_status lt_peft_config_parse(
     lt_peft_config *config, const char *text, size_t size, lt_error *err) LT_MUST_USE;
-/* diffusers' lora_adapter_metadata: the same fields behind "<component>.". False when the
- * object has none for that prefix. config borrows json. */
-bool lt_peft_config_view(lt_peft_config *config, const lt_json *json, const char *prefix);
+/* diffusers' lora_adapter_metadata: the same fields behind "<component>.". *found is
+ * false when the object has none for that prefix. */
+lt_status lt_peft_config_view(lt_peft_config *config, const lt_json *json,
+    const char *prefix, bool *found, lt_error *err) LT_MUST_USE;
 void lt_peft_config_release(lt_peft_config *config);
 
 /* Scale of a module of that rank: alpha / r or alpha / sqrt(r), patterns applied. path is
@@ -78,7 +92,7 @@ typedef struct lt_peft_entry {
     uint64_t rank;
     double alpha;
 } lt_peft_entry;
-/* malloc text; sorted keys, two spaces, as PEFT writes it. template_text: an existing
+/* malloc text with sorted keys, as PEFT writes them. template_text: an existing
  * config whose other fields are kept, or NULL. */
 lt_status lt_peft_config_make(const lt_peft_entry *entries, size_t count,
     bool fan_in_fan_out, bool causal_lm, const char *template_text, char **text,

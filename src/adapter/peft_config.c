@@ -8,132 +8,183 @@
 #include "base/mem.h"
 
 #include <math.h>
-#include <regex.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static const cJSON *field(const lt_peft_config *c, const char *name)
+struct fields {
+    const cJSON *object;
+    const char *prefix; /* of the names: "" or "unet." */
+    lt_error *err;
+};
+
+/* The member of that name; *doubled when there are several (Python takes the last, other
+ * readers the first). */
+static const cJSON *field(const struct fields *f, const char *name, bool *doubled)
 {
     char key[160];
-    snprintf(key, sizeof key, "%s%s", c->prefix, name);
-    return lt_json_get(c->object, key);
+    const cJSON *item, *hit = NULL;
+    snprintf(key, sizeof key, "%s%s", f->prefix, name);
+    *doubled = false;
+    cJSON_ArrayForEach(item, f->object)
+    {
+        if (!item->string || strcmp(item->string, key)) continue;
+        *doubled = hit != NULL;
+        hit = item;
+    }
+    return cJSON_IsNull(hit) ? NULL : hit;
 }
 
-static double number(const lt_peft_config *c, const char *name, double fallback)
+static lt_status bad_field(const struct fields *f, const char *name, const char *want)
 {
-    const cJSON *node = field(c, name);
-    return cJSON_IsNumber(node) ? node->valuedouble : fallback;
+    return lt_error_set(f->err, LT_ERR_FORMAT, "'%s' should be %s, once", name, want);
 }
 
-static void read_fields(lt_peft_config *c)
+static lt_status read_number(const struct fields *f, const char *name, double *value)
 {
-    c->r = number(c, "r", 8);
-    c->alpha = number(c, "lora_alpha", 8);
-    c->rslora = cJSON_IsTrue(field(c, "use_rslora"));
+    bool doubled;
+    const cJSON *node = field(f, name, &doubled);
+    if (!node && !doubled) return LT_OK;
+    if (doubled || !cJSON_IsNumber(node) || !isfinite(node->valuedouble))
+        return bad_field(f, name, "a finite number");
+    *value = node->valuedouble;
+    return LT_OK;
+}
+
+static lt_status read_rules(
+    const struct fields *f, const char *name, lt_peft_rules *rules)
+{
+    bool doubled;
+    const cJSON *item, *node = field(f, name, &doubled);
+    if (!node && !doubled) return LT_OK;
+    if (doubled || !cJSON_IsObject(node)) return bad_field(f, name, "an object");
+    rules->items = calloc((size_t)cJSON_GetArraySize(node) + 1, sizeof *rules->items);
+    if (!rules->items) return lt_error_set(f->err, LT_ERR_NOMEM, "out of memory");
+    cJSON_ArrayForEach(item, node)
+    {
+        lt_peft_rule *rule = &rules->items[rules->count];
+        if (!cJSON_IsNumber(item) || !isfinite(item->valuedouble))
+            return bad_field(f, name, "an object of finite numbers");
+        lt_status st = lt_pattern_compile(&rule->pattern, item->string, f->err);
+        if (st) return st;
+        rule->value = item->valuedouble;
+        rules->count++;
+    }
+    return LT_OK;
+}
+
+static lt_status read_fields(lt_peft_config *c, const struct fields *f)
+{
+    bool doubled;
+    const cJSON *rs = field(f, "use_rslora", &doubled);
+    c->r = c->alpha = 8; /* PEFT's defaults */
+    if (doubled || (rs && !cJSON_IsBool(rs)))
+        return bad_field(f, "use_rslora", "true or false");
+    c->rslora = cJSON_IsTrue(rs);
+    lt_status st = read_number(f, "r", &c->r);
+    if (!st) st = read_number(f, "lora_alpha", &c->alpha);
+    if (!st) st = read_rules(f, "rank_pattern", &c->ranks);
+    if (!st) st = read_rules(f, "alpha_pattern", &c->alphas);
+    if (st) lt_peft_config_release(c);
+    return st;
+}
+
+static bool is_set(const cJSON *node)
+{
+    if (!node || cJSON_IsFalse(node)) return false;
+    return !((cJSON_IsArray(node) || cJSON_IsObject(node)) && !node->child);
 }
 
 /* Settings under which the factors alone do not say what the model does. */
-static lt_status refuse_unmergeable(const lt_peft_config *c, lt_error *err)
+static void find_refusal(lt_peft_config *c, const struct fields *f)
 {
-    static const char *const fields[] = { "layer_replication", "use_qalora", "use_bdlora",
-        "kasa_config", "alora_invocation_tokens", "arrow_config", "target_parameters",
-        "trainable_token_indices" };
-    const char *type = lt_json_get_string(c->object, "peft_type");
-    if (type && strcmp(type, "LORA"))
-        return lt_error_set(
-            err, LT_ERR_UNSUPPORTED, "peft_type %.40s is not supported, only LORA", type);
-    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
-        const cJSON *node = field(c, fields[i]);
-        bool off = !node || cJSON_IsNull(node) || cJSON_IsFalse(node)
-            || ((cJSON_IsArray(node) || cJSON_IsObject(node)) && !node->child);
-        if (!off)
-            return lt_error_set(err, LT_ERR_UNSUPPORTED,
+    static const char *const settings[] = { "layer_replication", "use_qalora",
+        "use_bdlora", "kasa_config", "alora_invocation_tokens", "arrow_config",
+        "target_parameters", "trainable_token_indices" };
+    /* Initialisers that change the base's weights; the adapter fits only the changed
+     * ones.
+     */
+    static const char *const mutating[] = { "pissa", "olora", "corda", "loftq",
+        "lora_ga" };
+    bool doubled;
+    const cJSON *type = field(f, "peft_type", &doubled);
+    const cJSON *init = field(f, "init_lora_weights", &doubled);
+    if (cJSON_IsString(type) && strcmp(type->valuestring, "LORA"))
+        snprintf(c->refusal, sizeof c->refusal,
+            "peft_type %.40s is not supported, only LORA", type->valuestring);
+    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
+        if (is_set(field(f, settings[i], &doubled)))
+            snprintf(c->refusal, sizeof c->refusal,
                 "'%s' is set: such an adapter cannot be applied to plain weights",
-                fields[i]);
-    }
-    return LT_OK;
+                settings[i]);
+    for (size_t i = 0; i < sizeof mutating / sizeof *mutating && cJSON_IsString(init);
+         i++)
+        if (!strncmp(init->valuestring, mutating[i], strlen(mutating[i])))
+            snprintf(c->refusal, sizeof c->refusal,
+                "it was initialised by '%.40s', which changes the base's weights: "
+                "convert "
+                "it with PEFT first",
+                init->valuestring);
 }
 
 lt_status lt_peft_config_parse(
     lt_peft_config *c, const char *text, size_t size, lt_error *err)
 {
-    *c = (lt_peft_config){ .prefix = "" };
-    lt_status st = lt_json_parse(&c->json, text, size, 0, err);
+    lt_json json;
+    *c = (lt_peft_config){ 0 };
+    lt_status st = lt_json_parse(&json, text, size, 0, err);
     if (st) return st;
-    c->object = c->json.root;
-    if (!cJSON_IsObject(c->object))
+    struct fields f = { json.root, "", err };
+    if (!cJSON_IsObject(json.root))
         st = lt_error_at(err, LT_ERR_FORMAT, 0, "is not a JSON object");
-    if (!st) st = refuse_unmergeable(c, err);
-    if (st) {
-        lt_peft_config_release(c);
-        return st;
-    }
-    read_fields(c);
-    return LT_OK;
+    if (!st) st = read_fields(c, &f);
+    if (!st) find_refusal(c, &f);
+    lt_json_release(&json);
+    return st;
 }
 
-bool lt_peft_config_view(lt_peft_config *c, const lt_json *json, const char *prefix)
+lt_status lt_peft_config_view(lt_peft_config *c, const lt_json *json, const char *prefix,
+    bool *found, lt_error *err)
 {
-    *c = (lt_peft_config){ .object = json->root, .prefix = prefix };
-    if (!cJSON_IsNumber(field(c, "r")) && !cJSON_IsNumber(field(c, "lora_alpha")))
-        return false;
-    read_fields(c);
-    return true;
+    struct fields f = { json->root, prefix, err };
+    bool doubled;
+    *c = (lt_peft_config){ 0 };
+    *found = cJSON_IsObject(json->root)
+        && (field(&f, "r", &doubled) || field(&f, "lora_alpha", &doubled));
+    return *found ? read_fields(c, &f) : LT_OK;
+}
+
+static void release_rules(lt_peft_rules *rules)
+{
+    for (size_t i = 0; i < rules->count; i++)
+        lt_pattern_release(&rules->items[i].pattern);
+    free(rules->items);
+    *rules = (lt_peft_rules){ 0 };
 }
 
 void lt_peft_config_release(lt_peft_config *c)
 {
-    lt_json_release(&c->json);
-    *c = (lt_peft_config){ .prefix = "" };
+    release_rules(&c->ranks);
+    release_rules(&c->alphas);
+    *c = (lt_peft_config){ 0 };
 }
 
-static lt_status pattern_matches(
-    const char *pattern, const char *path, bool *hit, lt_error *err)
+static double apply_rules(const lt_peft_rules *rules, const char *path, double fallback)
 {
-    size_t size = strlen(pattern) + 16;
-    char *whole = malloc(size);
-    if (!whole) return lt_error_set(err, LT_ERR_NOMEM, "out of memory");
-    snprintf(whole, size, "^(.*\\.)?(%s)$", pattern);
-    regex_t re;
-    int rc = regcomp(&re, whole, REG_EXTENDED | REG_NOSUB);
-    free(whole);
-    if (rc)
-        return lt_error_set(
-            err, LT_ERR_FORMAT, "pattern '%.100s' is no regular expression", pattern);
-    *hit = !regexec(&re, path, 0, NULL, 0);
-    regfree(&re);
-    return LT_OK;
-}
-
-static lt_status apply_pattern(const lt_peft_config *c, const char *name,
-    const char *path, double *value, lt_error *err)
-{
-    const cJSON *item;
-    cJSON_ArrayForEach(item, field(c, name))
-    {
-        bool hit = false;
-        if (!cJSON_IsNumber(item)) continue;
-        lt_status st = pattern_matches(item->string, path, &hit, err);
-        if (st) return st;
-        if (!hit) continue;
-        *value = item->valuedouble;
-        return LT_OK;
-    }
-    return LT_OK;
+    for (size_t i = 0; i < rules->count; i++)
+        if (lt_pattern_matches(&rules->items[i].pattern, path))
+            return rules->items[i].value;
+    return fallback;
 }
 
 lt_status lt_peft_config_scale(const lt_peft_config *c, const char *path, uint64_t rank,
     double *alpha, double *scale, lt_error *err)
 {
-    double r = c->r;
-    *alpha = c->alpha;
-    lt_status st = apply_pattern(c, "rank_pattern", path, &r, err);
-    if (!st) st = apply_pattern(c, "alpha_pattern", path, alpha, err);
-    if (st) return st;
+    double r = apply_rules(&c->ranks, path, c->r);
+    *alpha = apply_rules(&c->alphas, path, c->alpha);
     if (r != (double)rank)
         return lt_error_set(err, LT_ERR_MISMATCH,
-            "adapter_config.json gives '%.200s' rank %g, its factors have %llu", path, r,
+            "the config gives '%.200s' rank %g, its factors have %llu", path, r,
             (unsigned long long)rank);
     *scale = *alpha / (c->rslora ? sqrt(r) : r);
     return LT_OK;

@@ -6,16 +6,22 @@
 
 /* safetensors: the reference reader's own cap on the JSON header. */
 #define LT_MAX_HEADER_SIZE 100000000u
-#define LT_MAX_TENSORS 2000000u
+#define LT_MAX_TENSORS 500000u
+#define LT_MAX_METADATA_ENTRIES 8192u
 #define LT_MAX_NAME_SIZE 65536u
 /* Nesting of any JSON text we read; real headers nest three deep. */
 #define LT_MAX_JSON_DEPTH 64
 /* Values in one JSON text, counted before any tree is built from it. */
-#define LT_MAX_JSON_VALUES 32000000u
+#define LT_MAX_JSON_VALUES 8000000u
 #define LT_MAX_CONFIG_SIZE 16777216u
 /* A pipe that must be seekable is copied to a temporary file of at most this size. */
 #define LT_MAX_SPOOL_SIZE (64ull << 30)
 #define LT_MAX_THREADS 256
 #define LT_MAX_RANK 65536
+/* Elements of a convolution's kernel; 7 x 7 x 7 has 343. */
+#define LT_MAX_KERNEL 1024
+/* Patterns in PEFT configs. */
+#define LT_MAX_PATTERN_SIZE 2048
+#define LT_MAX_PATTERN_DEPTH 16
 
 #endif

@@ -210,12 +210,13 @@ static lt_status judge(lt_merge_run *run, lt_error *err)
  * would be wrong. */
 static lt_status refuse_scaled(lt_merge_run *run, lt_error *err)
 {
-    static const char *const beside[] = { ".scale_weight", ".weight_scale" };
+    static const char *const beside[] = { ".scale_weight", ".weight_scale",
+        ".weight_scale_inv", ".scale_inv" };
     for (size_t i = 0; i < run->n_parts; i++) {
         const lt_tensor *t = run->parts[i].site->tensor;
         size_t n = strlen(t->name);
         bool fp8 = t->dtype == LT_F8_E4M3 || t->dtype == LT_F8_E5M2;
-        for (int k = 0; k < 2 && fp8 && n > 7; k++) {
+        for (int k = 0; k < 4 && fp8 && n > 7; k++) {
             char *name = lt_arena_printf(
                 &run->arena, err, "%.*s%s", (int)n - 7, t->name, beside[k]);
             if (!name) return LT_ERR_NOMEM;
@@ -243,6 +244,7 @@ static lt_status open_all(lt_merge_run *run, lt_error *err)
         if (!isfinite(o->inputs[i].weight))
             return lt_error_set(err, LT_ERR_ARG, "a weight is not a finite number");
         st = lt_adapter_open(&run->adapters[i], o->inputs[i].path, err);
+        if (!st) st = lt_adapter_usable(run->adapters[i], err);
     }
     return st;
 }

@@ -291,6 +291,7 @@ static lt_status run_all(struct resizing *z, lt_error *err)
     z->scratch = lt_alloc((uint64_t)z->threads, sizeof *z->scratch, err);
     lt_status st = z->scratch ? LT_OK : LT_ERR_NOMEM;
     if (!st) st = lt_adapter_open(&z->adapter, o->input, err);
+    if (!st) st = lt_adapter_usable(z->adapter, err);
     if (!st) st = open_output(z, err);
     if (!st) st = declare(z, err);
     if (!st) st = prepare_report(z, err);

@@ -160,6 +160,56 @@ static void test_refused(void)
     }
 }
 
+static void test_patterns(void)
+{
+    static const struct {
+        const char *pattern, *path;
+        bool hit;
+    } rows[] = {
+        { "q_proj", "model.layers.0.q_proj", true },
+        { "q_proj", "q_proj", true },
+        { "q_proj", "xq_proj", false },
+        { "q_proj", "q_proj.x", false },
+        { "^model\\.q", "model.q", true },
+        { "^model\\.q", "x.model.q", false },
+        { "layers.1.q", "layers.1.q", true },
+        { "layers.1.q", "layers.11.q", false },
+        { "layers.1.q", "layersx1xq", true }, /* a dot matches anything */
+        { "layers\\.\\d+\\.q", "model.layers.12.q", true },
+        { "layers\\.\\d+\\.q", "model.layers.d.q", false },
+        { "(?:layers|blocks)\\.0\\.(q|k)", "a.blocks.0.k", true },
+        { ".*\\.(q|v)_proj", "m.v_proj", true },
+        { "[\\d]\\.w", "3.w", true },
+        { "a{2}b", "aab", true },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        lt_pattern p;
+        if (!CHECK(!lt_pattern_compile(&p, rows[i].pattern, NULL))) continue;
+        if (!CHECK(lt_pattern_matches(&p, rows[i].path) == rows[i].hit))
+            printf("    '%s' on '%s'\n", rows[i].pattern, rows[i].path);
+        lt_pattern_release(&p);
+    }
+    static const char *const refused[] = { "(?=x)y", "x*?", "(a)\\1", "a\\bb", "(", "[a",
+        "((a{1,60}){1,60})", "a{1000}", "((((((((((((((((((((x))))))))))))))))))))" };
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        lt_pattern p;
+        if (!CHECK(lt_pattern_compile(&p, refused[i], NULL)))
+            printf("    %s\n", refused[i]);
+    }
+}
+
+static void test_odd_configs(void)
+{
+    static const char *const rows[] = { "{\"rank_pattern\":[4]}",
+        "{\"lora_alpha\":\"32\"}", "{\"use_rslora\":1}", "{\"lora_alpha\":1e999}",
+        "{\"r\":8,\"r\":9}", "{\"alpha_pattern\":{\"q\":\"4\"}}", "[]" };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        lt_peft_config c;
+        lt_status st = lt_peft_config_parse(&c, rows[i], strlen(rows[i]), NULL);
+        if (!CHECK(st == LT_ERR_FORMAT)) printf("    %s\n", rows[i]);
+    }
+}
+
 static void test_peft_scales(void)
 {
     static const char text[] =
@@ -194,9 +244,12 @@ static void test_peft_scales(void)
     CHECK(!lt_peft_config_scale(&c, "x", 16, &alpha, &scale, NULL) && scale == 2);
     lt_peft_config_release(&c);
     static const char bad[] = "{\"peft_type\":\"LORA\",\"layer_replication\":[[0,2]]}";
-    lt_error err = LT_ERROR_INIT;
-    CHECK(lt_peft_config_parse(&c, bad, sizeof bad - 1, &err) == LT_ERR_UNSUPPORTED);
-    CHECK(strstr(err.msg, "layer_replication") != NULL);
+    CHECK(!lt_peft_config_parse(&c, bad, sizeof bad - 1, NULL));
+    CHECK(strstr(c.refusal, "layer_replication") != NULL);
+    lt_peft_config_release(&c);
+    static const char pissa[] = "{\"init_lora_weights\":\"pissa_niter_4\"}";
+    CHECK(!lt_peft_config_parse(&c, pissa, sizeof pissa - 1, NULL) && c.refusal[0]);
+    lt_peft_config_release(&c);
 }
 
 /* A published vector: these three tensors hash to this value under kohya's rules. */
@@ -257,8 +310,9 @@ static void test_overflow_is_told(void)
 int main(void)
 {
     static const unit_test tests[] = { TEST(test_split_names), TEST(test_tucker_vector),
-        TEST(test_alpha_types), TEST(test_refused), TEST(test_peft_scales),
-        TEST(test_hash_vector), TEST(test_overflow_is_told) };
+        TEST(test_alpha_types), TEST(test_refused), TEST(test_patterns),
+        TEST(test_odd_configs), TEST(test_peft_scales), TEST(test_hash_vector),
+        TEST(test_overflow_is_told) };
     temp_path(path, sizeof path, "adapter");
     int rc = RUN_TESTS(tests);
     unlink(path);
