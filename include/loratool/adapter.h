@@ -94,6 +94,10 @@ typedef struct lt_adapter_plan {
     const lt_family *family; /* for metadata */
 } lt_adapter_plan;
 
+/* True when that output would be a PEFT folder: a folder, a name that ends in '/', or
+ * adapter_model.* beside an adapter_config.json, which would contradict it otherwise. */
+bool lt_adapter_path_is_folder(const char *path);
+
 lt_status lt_adapter_out_new(
     lt_adapter_out **out, const lt_adapter_plan *plan, lt_error *err) LT_MUST_USE;
 void lt_adapter_out_close(lt_adapter_out *out); /* without commit nothing appears */

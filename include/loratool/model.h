@@ -23,6 +23,9 @@ typedef struct lt_component lt_component; /* U-Net, text encoder, ...: the same 
 const char *lt_family_id(const lt_family *family);    /* "sd1", "sdxl", "unknown" */
 const char *lt_family_title(const lt_family *family); /* for people */
 lt_naming lt_family_naming(const lt_family *family);  /* what its users' tools expect */
+/* True when the path begins with what the family's head models wrap a bare model in
+ * ("model.", "transformer."). */
+bool lt_family_wraps(const lt_family *family, const char *path);
 bool lt_family_is_causal_lm(const lt_family *family); /* PEFT's task type CAUSAL_LM */
 /* kohya's ss_base_model_version and ss_v2, modelspec.architecture without "/lora" and
  * modelspec.implementation; NULL when the family has none. */

@@ -42,11 +42,12 @@ typedef enum lt_dtype {
 } lt_dtype;
 
 typedef struct lt_dtype_info {
-    const char *name;  /* as safetensors spells it: "BF16" */
-    unsigned bits;     /* per element */
-    bool is_float;     /* a real floating type */
-    bool computes;     /* lt_load_f32 and lt_store_f64 handle it */
-    double max_finite; /* largest finite value, 0 for non-floats */
+    const char *name; /* as safetensors spells it: "BF16" */
+    unsigned bits;    /* per element */
+    bool is_float;    /* a real floating type */
+    bool computes;    /* lt_load_f32 and lt_store_f64 handle it */
+    double overflow;  /* magnitudes from here on are stored as infinity or NaN; 0 for
+                         others */
 } lt_dtype_info;
 
 /* Static storage. dtype must be below LT_DTYPE_COUNT. */

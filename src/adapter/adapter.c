@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #define MAX_VIEWS 4
@@ -298,12 +297,6 @@ static lt_status read_config(lt_adapter *a, const char *path, lt_error *err)
     return st ? lt_error_where(err, "%s", path) : LT_OK;
 }
 
-static bool is_folder(const char *path)
-{
-    struct stat sb;
-    return !stat(path, &sb) && S_ISDIR(sb.st_mode);
-}
-
 /* The tensor file that path stands for, and the sidecar that goes with it ("" if none).
  */
 static lt_status locate(
@@ -312,7 +305,7 @@ static lt_status locate(
     *config = '\0';
     const char *slash = strrchr(path, '/');
     int dir = slash ? (int)(slash - path + 1) : 0;
-    if (is_folder(path)) {
+    if (lt_is_folder(path)) {
         const char *sep = path[strlen(path) - 1] == '/' ? "" : "/";
         snprintf(file, size, "%s%sadapter_model.safetensors", path, sep);
         snprintf(config, size, "%s%sadapter_config.json", path, sep);

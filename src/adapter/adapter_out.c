@@ -7,6 +7,7 @@
 
 #include "base/mem.h"
 #include "base/outfile.h"
+#include "base/source.h"
 #include "tensor/convert.h"
 
 #include <errno.h>
@@ -47,11 +48,22 @@ struct lt_adapter_out {
     char folder_path[4096], config_path[4200];
 };
 
-static bool is_folder(const char *path)
+/* Length of the folder part of adapter_model.* with a config beside it, or -1. */
+static int beside_config(const char *path)
 {
-    struct stat sb;
+    char config[4200];
+    const char *slash = strrchr(path, '/');
+    int dir = slash ? (int)(slash - path + 1) : 0;
+    if (strncmp(path + dir, "adapter_model.", 14)) return -1;
+    snprintf(config, sizeof config, "%.*sadapter_config.json", dir, path);
+    return access(config, F_OK) ? -1 : dir;
+}
+
+bool lt_adapter_path_is_folder(const char *path)
+{
     size_t n = strlen(path);
-    return (n && path[n - 1] == '/') || (!stat(path, &sb) && S_ISDIR(sb.st_mode));
+    if (!n || !strcmp(path, "-")) return false;
+    return path[n - 1] == '/' || lt_is_folder(path) || beside_config(path) >= 0;
 }
 
 static lt_status open_folder(lt_adapter_out *o, char *file, size_t size, lt_error *err)
@@ -60,8 +72,12 @@ static lt_status open_folder(lt_adapter_out *o, char *file, size_t size, lt_erro
     size_t n = strlen(path);
     if (n > sizeof o->folder_path - 64)
         return lt_error_set(err, LT_ERR_ARG, "path too long");
-    snprintf(o->folder_path, sizeof o->folder_path, "%s%s", path,
-        path[n - 1] == '/' ? "" : "/");
+    int dir = beside_config(path);
+    if (dir >= 0)
+        snprintf(o->folder_path, sizeof o->folder_path, "%.*s", dir, dir ? path : "./");
+    else
+        snprintf(o->folder_path, sizeof o->folder_path, "%s%s", path,
+            path[n - 1] == '/' ? "" : "/");
     snprintf(
         o->config_path, sizeof o->config_path, "%sadapter_config.json", o->folder_path);
     snprintf(file, size, "%sadapter_model.safetensors", o->folder_path);
@@ -87,7 +103,7 @@ lt_status lt_adapter_out_new(
     if (!o) return lt_error_set(err, LT_ERR_NOMEM, "out of memory");
     o->plan = *plan;
     snprintf(file, sizeof file, "%s", plan->path);
-    o->folder = strcmp(plan->path, "-") && is_folder(plan->path);
+    o->folder = lt_adapter_path_is_folder(plan->path);
     lt_status st = LT_OK;
     if (o->folder && plan->dialect->naming != LT_NAMING_PEFT)
         st = lt_error_set(err, LT_ERR_ARG,
@@ -268,7 +284,8 @@ static lt_status plan_metadata(lt_adapter_out *o, lt_error *err)
         lt_network_summary summary = summarise(o);
         title_of(o->plan.path, title, sizeof title);
         if (!meta->count) st = lt_describe_origin(meta, o->plan.family, title, err);
-        if (!st) st = lt_describe_network(meta, &summary, err);
+        /* Modules of other kinds have no rank: what the file says of them stays. */
+        if (!st && o->n_entries) st = lt_describe_network(meta, &summary, err);
     }
     if (!st && kohya) st = lt_metadata_set(meta, "sshs_model_hash", "", err);
     if (!st && kohya) st = lt_metadata_set(meta, "sshs_legacy_hash", "", err);
@@ -295,7 +312,7 @@ static lt_status put_factor(lt_adapter_out *o, const struct entry *e, size_t ind
 {
     const lt_dtype_info *info = lt_dtype_get(e->dtype);
     for (uint64_t i = 0; i < count; i++)
-        if (!(fabs((double)src[i]) <= info->max_finite)) {
+        if (!(fabs((double)src[i]) < info->overflow)) {
             lt_error_set(err, LT_ERR_NUMERIC, "a factor's value %g overflows %s",
                 (double)src[i], info->name);
             return lt_error_where(err, "module '%s'", e->path);
@@ -324,8 +341,14 @@ static lt_status make_config(lt_adapter_out *o, char **text, lt_error *err)
     for (size_t i = 0; i < o->n_entries; i++)
         entries[i] = (lt_peft_entry){ o->entries[i].path, o->entries[i].rank,
             o->entries[i].alpha_value };
-    lt_status st = lt_peft_config_make(entries, o->n_entries, o->fan_in_fan_out,
-        lt_family_is_causal_lm(o->plan.family), o->template_text, text, err);
+    /* A bare model's names lack what the head model puts in front of them: PEFT has to
+     * wrap the bare model then, which has no task type. */
+    bool causal = false;
+    for (size_t i = 0; i < o->n_entries; i++)
+        causal |= lt_family_wraps(o->plan.family, entries[i].path);
+    causal = causal && lt_family_is_causal_lm(o->plan.family);
+    lt_status st = lt_peft_config_make(
+        entries, o->n_entries, o->fan_in_fan_out, causal, o->template_text, text, err);
     lt_free(entries);
     return st;
 }
@@ -338,9 +361,10 @@ static lt_status commit_folder(lt_adapter_out *o, lt_error *err)
     lt_status st = make_config(o, &text, err);
     if (!st) st = lt_outfile_open(&config, o->config_path, o->plan.overwrite, err);
     if (!st) st = lt_outfile_write(config, 0, text, strlen(text), err);
-    if (!st) st = lt_writer_commit(o->writer, err);
-    if (!st) o->made_folder = false;
+    /* A config without its model fails loudly; a model without its config would not. */
     if (!st) st = lt_outfile_commit(config, err);
+    if (!st) o->made_folder = false;
+    if (!st) st = lt_writer_commit(o->writer, err);
     lt_outfile_close(config);
     free(text);
     return st;

@@ -23,10 +23,10 @@ RECOGNISED(loha, "loha", "LyCORIS LoHa", false, OTHER(".hada_w1_a"), OTHER(".had
 RECOGNISED(lokr, "lokr", "LyCORIS LoKr", false, OTHER(".lokr_w1"), OTHER(".lokr_w1_a"),
     OTHER(".lokr_w1_b"), OTHER(".lokr_w2"), OTHER(".lokr_w2_a"), OTHER(".lokr_w2_b"),
     OTHER(".lokr_t2"));
-RECOGNISED(oft, "oft", "OFT", false, OTHER(".oft_blocks"), OTHER(".oft_R.weight"),
+RECOGNISED(oft, "oft", "OFT", true, OTHER(".oft_blocks"), OTHER(".oft_R.weight"),
     OTHER(".oft_diag"), OTHER(".rescale"));
 RECOGNISED(boft, "boft", "BOFT", false, OTHER(".boft_R"), OTHER(".boft_s"));
-RECOGNISED(ia3, "ia3", "IA3", false, OTHER(".ia3_l"), OTHER(".on_input"));
+RECOGNISED(ia3, "ia3", "IA3", true, OTHER(".ia3_l"), OTHER(".on_input"));
 RECOGNISED(glora, "glora", "GLoRA", true, OTHER(".a1.weight"), OTHER(".a2.weight"),
     OTHER(".b1.weight"), OTHER(".b2.weight"), OTHER(".bm.weight"));
 RECOGNISED(vera, "vera", "VeRA", false, OTHER(".vera_lambda_b"), OTHER(".vera_lambda_d"));

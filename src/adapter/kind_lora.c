@@ -7,6 +7,7 @@
  *   D[a, j, k] = sum_b mid[a, b, k] down[b, j]. */
 #include "adapter/kind.h"
 
+#include "base/limits.h"
 #include "base/mem.h"
 #include "tensor/convert.h"
 #include "tensor/linalg.h"
@@ -54,8 +55,13 @@ static lt_status measure_core(lt_module *m, const lt_tensor *mid, lt_error *err)
 {
     if (mid->n_dims < 3 || mid->shape[0] != m->rank || mid->shape[1] != m->rank)
         return bad_shapes(m, "the Tucker core does not fit the factors", err);
-    if (!lt_mul_size(m->in, lt_tensor_columns(mid) / m->rank, &m->in))
-        return bad_shapes(m, "the Tucker core is too large", err);
+    const lt_tensor *down = m->part[LT_PART_DOWN];
+    uint64_t kernel = lt_tensor_columns(mid) / m->rank;
+    bool plain = down->n_dims == mid->n_dims && m->in == down->shape[1];
+    if (!plain || !kernel)
+        return bad_shapes(m, "the Tucker core and the down factor do not fit", err);
+    if (kernel > LT_MAX_KERNEL || !lt_mul_size(m->in, kernel, &m->in))
+        return bad_shapes(m, "the Tucker core's kernel is too large", err);
     return LT_OK;
 }
 
@@ -77,6 +83,7 @@ static lt_status measure(lt_module *m, lt_error *err)
     m->out = lt_tensor_rows(up);
     m->in = lt_tensor_columns(down);
     if (!m->rank || !m->out || !m->in) return bad_shapes(m, "a factor is empty", err);
+    if (m->rank > LT_MAX_RANK) return bad_shapes(m, "the rank is over the ceiling", err);
     if (up->n_dims < 2 || down->n_dims < 2 || lt_tensor_columns(up) != m->rank)
         return bad_shapes(m, "the factors' ranks differ", err);
     return m->part[LT_PART_MID] ? measure_core(m, m->part[LT_PART_MID], err) : LT_OK;
@@ -137,6 +144,6 @@ static lt_status load(
 }
 
 const lt_kind lt_kind_lora = { "lora", "LoRA", lora_suffixes, measure, load, false };
-const lt_kind lt_kind_dora = { "dora", "DoRA", dora_suffixes, measure, NULL, false };
+const lt_kind lt_kind_dora = { "dora", "DoRA", dora_suffixes, measure, NULL, true };
 const lt_kind lt_kind_lora_bias = { "lora-bias", "LoRA with biases", bias_suffixes,
     measure, NULL, false };

@@ -102,10 +102,16 @@ lt_status lt_outfile_open(
     *out = NULL;
     lt_outfile *f = calloc(1, sizeof *f);
     if (!f) return lt_error_set(err, LT_ERR_NOMEM, "out of memory");
+    if (!*path) {
+        free(f);
+        return lt_error_set(err, LT_ERR_ARG, "the output's name is empty");
+    }
     f->fd = -1;
     f->overwrite = overwrite;
     f->to_stdout = !strcmp(path, "-");
-    f->path = lt_strdup(path, err);
+    /* Through a symbolic link the file it points to is replaced, not the link. */
+    char *target = f->to_stdout ? NULL : realpath(path, NULL);
+    f->path = target ? target : lt_strdup(path, err);
     lt_status st = f->path ? open_target(f, err) : LT_ERR_NOMEM;
     if (st) {
         lt_error_where(err, "%s", f->to_stdout ? "standard output" : path);
@@ -153,7 +159,11 @@ lt_status lt_outfile_read(
     while (size) {
         ssize_t n = pread(f->fd, p, size, (off_t)offset);
         if (n < 0 && errno == EINTR) continue;
-        if (n <= 0) return write_failed(f, err);
+        if (n <= 0) {
+            lt_error_sys(err, n ? errno : EIO, "cannot read back what was written: %s",
+                n ? strerror(errno) : "it is gone");
+            return lt_error_where(err, "%s", f->to_stdout ? "standard output" : f->path);
+        }
         p += n;
         offset += (uint64_t)n;
         size -= (size_t)n;

@@ -18,6 +18,12 @@ struct lt_source {
     char path[];
 };
 
+bool lt_is_folder(const char *path)
+{
+    struct stat sb;
+    return !stat(path, &sb) && S_ISDIR(sb.st_mode);
+}
+
 int lt_temp_fd(lt_error *err)
 {
     const char *dir = getenv("TMPDIR");

@@ -114,6 +114,8 @@ static lt_status run(void *filled, int n_args, char **args, lt_error *err)
     if (n_args) return lt_error_set(err, LT_ERR_ARG, "unexpected operand '%s'", args[0]);
     if (!o->base || !o->tuned || !o->output)
         return lt_error_set(err, LT_ERR_ARG, "--base, --tuned and -o are needed");
+    if (!strcmp(o->base, "-") && !strcmp(o->tuned, "-"))
+        return lt_error_set(err, LT_ERR_ARG, "standard input can be read once");
     if (o->alpha == 0) return lt_error_set(err, LT_ERR_ARG, "--alpha must be above 0");
     if (o->split && strcmp(o->split, "sqrt") && strcmp(o->split, "up"))
         return lt_error_set(

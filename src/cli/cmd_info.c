@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include "base/source.h"
 #include "cli/info_report.h"
 
 #include <string.h>
@@ -41,10 +42,27 @@ static void print_metadata(const lt_metadata *meta)
     }
 }
 
+/* Tensors and metadata need no more than the container: also of an adapter that is wrong
+ * in itself. */
+static lt_status list(const struct options *o, const char *path, lt_error *err)
+{
+    lt_store *store = NULL;
+    lt_status st = lt_store_open(&store, path, err);
+    if (st) return st;
+    if (o->tensors)
+        print_tensors(store);
+    else
+        print_metadata(lt_store_metadata(store));
+    lt_store_close(store);
+    return LT_OK;
+}
+
 static lt_status describe(const struct options *o, const char *path, lt_error *err)
 {
     lt_info info;
     const char *shown = strcmp(path, "-") ? path : "standard input";
+    bool lists = (o->tensors || o->metadata) && !o->common.json;
+    if (lists && !lt_is_folder(path)) return list(o, path, err);
     lt_status st = lt_info_open(&info, path, err);
     if (st) return st;
     if (o->common.json)

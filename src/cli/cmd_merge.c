@@ -157,8 +157,13 @@ static lt_status run(void *filled, int n_args, char **args, lt_error *err)
     lt_merge_input *inputs = calloc((size_t)n_args, sizeof *inputs);
     if (!inputs) return lt_error_set(err, LT_ERR_NOMEM, "out of memory");
     lt_status st = LT_OK;
-    for (int i = 0; i < n_args && !st; i++)
+    int piped = !strcmp(o->base, "-");
+    for (int i = 0; i < n_args && !st; i++) {
         st = parse_input(args[i], &inputs[i], err);
+        piped += !strcmp(inputs[i].path, "-");
+    }
+    if (!st && piped > 1)
+        st = lt_error_set(err, LT_ERR_ARG, "standard input can be read once");
     if (!st) st = merge(o, inputs, (size_t)n_args, err);
     free(inputs);
     return st;

@@ -82,6 +82,8 @@ struct group {
     long low, high; /* -1: the names hold no number */
 };
 
+#define MAX_GROUPS 256
+
 struct coverage {
     struct group *groups;
     size_t n, capacity;
@@ -138,8 +140,9 @@ static void cover(struct coverage *c, const char *module)
 static struct coverage coverage_of(const lt_adapter *a)
 {
     size_t n = lt_adapter_module_count(a);
-    struct coverage c = { calloc(n, sizeof *c.groups), 0, 0 };
-    if (c.groups) c.capacity = n;
+    size_t most = n < MAX_GROUPS ? n : MAX_GROUPS;
+    struct coverage c = { calloc(most, sizeof *c.groups), 0, 0 };
+    if (c.groups) c.capacity = most;
     for (size_t i = 0; i < n; i++)
         cover(&c, lt_adapter_module(a, i)->name);
     return c;
@@ -201,17 +204,22 @@ static void print_kinds(const lt_adapter *a)
         conv += down && down->n_dims > 2 && down->shape[1] < lt_tensor_columns(down);
     }
     printf("  %-10s%zu (%zu with convolution kernels)\n", "modules", n, conv);
+    const lt_kind *kinds[32];
+    size_t counts[32], n_kinds = 0;
     for (size_t i = 0; i < n; i++) {
         const lt_kind *k = lt_adapter_module(a, i)->kind;
-        bool seen = false;
-        size_t same = 0;
-        for (size_t j = 0; j < n; j++) {
-            bool equal = lt_adapter_module(a, j)->kind == k;
-            seen |= equal && j < i;
-            same += equal;
+        size_t at = 0;
+        while (at < n_kinds && kinds[at] != k)
+            at++;
+        if (at == 32) continue;
+        if (at == n_kinds) {
+            kinds[n_kinds++] = k;
+            counts[at] = 0;
         }
-        if (!seen) printf("  %-10s%s (%zu)\n", "kind", lt_kind_title(k), same);
+        counts[at]++;
     }
+    for (size_t i = 0; i < n_kinds; i++)
+        printf("  %-10s%s (%zu)\n", i ? "" : "kind", lt_kind_title(kinds[i]), counts[i]);
 }
 
 static void print_adapter(const lt_adapter *a)

@@ -12,8 +12,12 @@ FILE *lt_report_stream(const char *output)
 
 void lt_print_safe(FILE *to, const char *text)
 {
-    for (const unsigned char *p = (const unsigned char *)text; *p; p++)
-        fputc(*p < 0x20 || *p == 0x7f ? '?' : *p, to);
+    for (const unsigned char *p = (const unsigned char *)text; *p; p++) {
+        /* U+0080 to U+009F are control characters too: C2 80 to C2 9F in UTF-8. */
+        bool c1 = *p == 0xc2 && p[1] >= 0x80 && p[1] <= 0x9f;
+        fputc(*p < 0x20 || *p == 0x7f || c1 ? '?' : *p, to);
+        p += c1;
+    }
 }
 
 void lt_print_error(const char *command, const lt_error *err)
@@ -111,6 +115,33 @@ static void print_all(FILE *to, const lt_notes *notes)
     }
 }
 
+/* One line a reason, in the order of first appearance; the tail of many as one line. */
+static void print_reasons(FILE *to, const lt_notes *notes)
+{
+    enum { MOST = 40 };
+    size_t first[MOST], counts[MOST], n = 0, others = 0;
+    for (size_t i = 0; i < notes->count; i++) {
+        size_t at = 0;
+        while (at < n && strcmp(notes->items[first[at]].reason, notes->items[i].reason))
+            at++;
+        if (at == MOST) {
+            others++;
+            continue;
+        }
+        if (at == n) {
+            first[n++] = i;
+            counts[at] = 0;
+        }
+        counts[at]++;
+    }
+    for (size_t i = 0; i < n; i++) {
+        fprintf(to, "    %6zu  ", counts[i]);
+        lt_print_safe(to, notes->items[first[i]].reason);
+        fputc('\n', to);
+    }
+    if (others) fprintf(to, "    %6zu  other reasons (-v lists them)\n", others);
+}
+
 void lt_print_notes(FILE *to, const char *title, const lt_notes *notes, bool all)
 {
     if (!notes->count) return;
@@ -119,20 +150,7 @@ void lt_print_notes(FILE *to, const char *title, const lt_notes *notes, bool all
         print_all(to, notes);
         return;
     }
-    /* One line a reason, in the order of first appearance. */
-    for (size_t i = 0; i < notes->count; i++) {
-        size_t n = 0;
-        bool seen = false;
-        for (size_t j = 0; j < notes->count; j++) {
-            if (strcmp(notes->items[i].reason, notes->items[j].reason)) continue;
-            seen |= j < i;
-            n++;
-        }
-        if (seen) continue;
-        fprintf(to, "    %6zu  ", n);
-        lt_print_safe(to, notes->items[i].reason);
-        fputc('\n', to);
-    }
+    print_reasons(to, notes);
 }
 
 static void draw(void *ctx, size_t done, size_t total, const char *name)

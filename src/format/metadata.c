@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "loratool/store.h"
 
+#include "base/limits.h"
 #include "base/mem.h"
 
 #include <stdlib.h>
@@ -29,6 +30,11 @@ lt_status lt_metadata_set(
         free(e->value);
         e->value = v;
         return LT_OK;
+    }
+    if (meta->count >= LT_MAX_METADATA_ENTRIES) {
+        free(v);
+        return lt_error_set(
+            err, LT_ERR_LIMIT, "over %u metadata entries", LT_MAX_METADATA_ENTRIES);
     }
     char *k = lt_strdup(key, err);
     lt_status st = k ? LT_OK : LT_ERR_NOMEM;

@@ -6,6 +6,7 @@
 #include "base/json.h"
 #include "base/limits.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,10 +21,12 @@ static bool add_metadata(cJSON *root, const lt_metadata *meta)
     return object != NULL;
 }
 
-/* cJSON prints doubles; sizes above 2^53 would not survive, and no disk holds them. */
+/* As text: cJSON's numbers are doubles and print as 1e+15, which the format forbids. */
 static bool add_integer(cJSON *array, uint64_t value)
 {
-    cJSON *n = cJSON_CreateNumber((double)value);
+    char text[32];
+    snprintf(text, sizeof text, "%llu", (unsigned long long)value);
+    cJSON *n = cJSON_CreateRaw(text);
     return n && cJSON_AddItemToArray(array, n);
 }
 

@@ -15,7 +15,9 @@
 
 struct lt_alias_map {
     const lt_model *model;
-    lt_map map;
+    lt_map exact;   /* the names themselves */
+    lt_map wrapped; /* with a wrapper added or removed: looked at second */
+    lt_map *filling;
     lt_arena arena;
 };
 
@@ -48,9 +50,9 @@ static lt_status put(lt_alias_map *m, size_t site, char *name, lt_error *err)
 {
     size_t found;
     if (!name) return LT_ERR_NOMEM;
-    lt_status st = lt_map_put(&m->map, name, site, &found, err);
+    lt_status st = lt_map_put(m->filling, name, site, &found, err);
     if (!st && found != LT_MAP_NONE && found != site)
-        lt_map_set(&m->map, name, AMBIGUOUS);
+        lt_map_set(m->filling, name, AMBIGUOUS);
     return st;
 }
 
@@ -106,12 +108,13 @@ static lt_status put_wrapped(
 static lt_status put_site(lt_alias_map *m, size_t index, lt_error *err)
 {
     const lt_site *s = lt_model_site(m->model, index);
+    m->filling = &m->exact;
     lt_status st = put_path(m, index, s->path, err);
-    if (!st) st = put_wrapped(m, index, s->path, err);
     /* A part of a fused tensor has no native name of its own. */
     if (!st && s->rows == lt_tensor_rows(s->tensor) && strcmp(s->native, s->path))
         st = put_path(m, index, s->native, err);
-    return st;
+    m->filling = &m->wrapped;
+    return st ? st : put_wrapped(m, index, s->path, err);
 }
 
 lt_status lt_alias_map_new(lt_alias_map **out, const lt_model *model, lt_error *err)
@@ -134,14 +137,16 @@ lt_status lt_alias_map_new(lt_alias_map **out, const lt_model *model, lt_error *
 void lt_alias_map_free(lt_alias_map *map)
 {
     if (!map) return;
-    lt_map_release(&map->map);
+    lt_map_release(&map->exact);
+    lt_map_release(&map->wrapped);
     lt_arena_release(&map->arena);
     free(map);
 }
 
 const lt_site *lt_alias_find(const lt_alias_map *map, const char *name, bool *ambiguous)
 {
-    size_t i = lt_map_get(&map->map, name);
+    size_t i = lt_map_get(&map->exact, name);
+    if (i == LT_MAP_NONE) i = lt_map_get(&map->wrapped, name);
     if (ambiguous) *ambiguous = i == AMBIGUOUS;
     return i == LT_MAP_NONE || i == AMBIGUOUS ? NULL : lt_model_site(map->model, i);
 }

@@ -59,6 +59,13 @@ lt_naming lt_family_naming(const lt_family *family)
     return family->naming;
 }
 
+bool lt_family_wraps(const lt_family *family, const char *path)
+{
+    for (const char *const *w = family->components->wrappers; w && *w; w++)
+        if (!strncmp(path, *w, strlen(*w))) return true;
+    return false;
+}
+
 bool lt_family_is_causal_lm(const lt_family *family)
 {
     return family->causal_lm;

@@ -169,6 +169,12 @@ lt_status lt_parse_dtype(const char *text, bool *has, lt_dtype *dtype, lt_error 
         err, LT_ERR_ARG, "unknown dtype '%s' (keep, f32, f16 or bf16)", text);
 }
 
+lt_status lt_check_alpha(double alpha, lt_error *err)
+{
+    if (alpha == 0 || (alpha >= 1e-6 && alpha <= 1e6)) return LT_OK;
+    return lt_error_set(err, LT_ERR_ARG, "alpha must be between 1e-6 and 1e6");
+}
+
 void lt_transpose(float *dst, const float *src, size_t rows, size_t columns)
 {
     for (size_t i = 0; i < rows; i++)

@@ -37,6 +37,10 @@ void lt_round_to(float *p, size_t n, lt_dtype dtype, void *work);
 lt_status lt_parse_dtype(
     const char *text, bool *has, lt_dtype *dtype, lt_error *err) LT_MUST_USE;
 
+/* Alpha is stored in float32 and divides the factors: 0 (not given) or a number that
+ * leaves both far from overflow. */
+lt_status lt_check_alpha(double alpha, lt_error *err) LT_MUST_USE;
+
 /* A dst (columns x rows) from src (rows x columns). */
 void lt_transpose(float *dst, const float *src, size_t rows, size_t columns);
 

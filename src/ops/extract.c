@@ -35,7 +35,9 @@ static int by_cost(const void *a, const void *b)
 
 static double alpha_of(const lt_extract_run *run, const lt_extract_item *item)
 {
-    return run->options->alpha != 0 ? run->options->alpha : (double)item->rank;
+    /* As it is stored: what is measured is what consumers compute. */
+    return run->options->alpha != 0 ? (double)(float)run->options->alpha
+                                    : (double)item->rank;
 }
 
 /* Factors of delta in consumers' orientation: up (out x r), down (r x in). A transposed
@@ -202,8 +204,7 @@ static lt_status check_options(const lt_extract_options *o, lt_error *err)
 {
     if (o->rank < 1 || o->rank > LT_MAX_RANK || o->conv_rank > LT_MAX_RANK)
         return lt_error_set(err, LT_ERR_ARG, "the rank must be 1 to %d", LT_MAX_RANK);
-    if (!(o->alpha >= 0) || !isfinite(o->alpha))
-        return lt_error_set(err, LT_ERR_ARG, "alpha must be a positive number");
+    if (lt_check_alpha(o->alpha, err)) return LT_ERR_ARG;
     if (!(o->min_diff >= 0)) return lt_error_set(err, LT_ERR_ARG, "min-diff is negative");
     return LT_OK;
 }

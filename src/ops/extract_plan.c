@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 /* A base tensor without sites, or one site: something whose change is looked at. */
 struct look {
@@ -24,18 +23,10 @@ struct looks {
     size_t count, capacity;
 };
 
-static bool wants_folder(const char *path)
-{
-    struct stat sb;
-    size_t n = strlen(path);
-    return n && strcmp(path, "-")
-        && (path[n - 1] == '/' || (!stat(path, &sb) && S_ISDIR(sb.st_mode)));
-}
-
 static lt_status choose_dialect(lt_extract_run *run, lt_error *err)
 {
     const char *asked = run->options->dialect;
-    bool folder = wants_folder(run->options->output);
+    bool folder = lt_adapter_path_is_folder(run->options->output);
     if (asked && strcmp(asked, "auto")) {
         run->dialect = lt_dialect_by_id(asked);
         if (!run->dialect)
@@ -101,6 +92,8 @@ static lt_status add_whole(
 {
     lt_extract_run *run = l->run;
     lt_rest rest = lt_model_rest(run->model, a);
+    /* A site whose tuned side has a type that is not computed with ends here too. */
+    if (rest == LT_REST_NONE) rest = LT_REST_DTYPE;
     struct look item = { .reason = lt_rest_text(rest),
         .region = { run->base, run->tuned, a, b, 0, a->count } };
     return add_look(l, &item, err);

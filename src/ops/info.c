@@ -1,14 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "ops/common.h"
 
-#include <string.h>
-#include <sys/stat.h>
+#include "base/source.h"
 
-static bool is_folder(const char *path)
-{
-    struct stat sb;
-    return strcmp(path, "-") && !stat(path, &sb) && S_ISDIR(sb.st_mode);
-}
+#include <string.h>
 
 static lt_status open_store(lt_info *info, const char *path, lt_error *err)
 {
@@ -37,7 +32,7 @@ lt_status lt_info_open(lt_info *info, const char *path, lt_error *err)
 {
     *info = (lt_info){ 0 };
     lt_status st = LT_OK;
-    if (is_folder(path)) {
+    if (strcmp(path, "-") && lt_is_folder(path)) {
         st = lt_adapter_open(&info->adapter, path, err);
     } else {
         st = open_store(info, path, err);

@@ -96,9 +96,9 @@ static void add_contribution(
 /* Index of the first value that dtype cannot hold, or n. */
 static size_t find_overflow(const double *p, size_t n, lt_dtype dtype)
 {
-    double limit = lt_dtype_get(dtype)->max_finite;
+    double limit = lt_dtype_get(dtype)->overflow;
     for (size_t i = 0; i < n; i++)
-        if (!(fabs(p[i]) <= limit)) return i;
+        if (!(fabs(p[i]) < limit)) return i;
     return n;
 }
 

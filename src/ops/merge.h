@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* merge in two steps: resolve every adapter module to a site (no weights are read), then
+/* merge in two steps: resolve every adapter module to a site (of the weights only those
+ * are read that an adapter repeats), then
  * one work item a base tensor. */
 #ifndef LT_OPS_MERGE_H
 #define LT_OPS_MERGE_H

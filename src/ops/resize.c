@@ -19,7 +19,8 @@ struct item {
     lt_dtype dtype;
     double alpha, scale; /* as consumers will compute it: alpha / rank */
     size_t out_index;
-    bool copied; /* nothing changes: its tensors are carried over */
+    bool adds_alpha; /* the file has no alpha tensor for it, but one was asked for */
+    bool copied;     /* nothing changes: its tensors are carried over */
 };
 
 struct resizing {
@@ -50,7 +51,10 @@ static bool has_kernel(const lt_module *m)
 static void plan_item(struct resizing *z, struct item *item, const lt_module *m)
 {
     const lt_resize_options *o = z->options;
-    bool keeps_alpha = m->part[LT_PART_ALPHA] || lt_adapter_out_is_folder(z->out);
+    item->adds_alpha = o->alpha > 0 && !m->part[LT_PART_ALPHA]
+        && lt_dialect_holds_alpha(lt_adapter_dialect(z->adapter));
+    bool keeps_alpha =
+        m->part[LT_PART_ALPHA] || item->adds_alpha || lt_adapter_out_is_folder(z->out);
     uint64_t rank = has_kernel(m) && o->conv_rank ? o->conv_rank : o->rank;
     item->module = m;
     item->rank = min_u64(min_u64(rank, m->rank), min_u64(m->out, m->in));
@@ -59,6 +63,7 @@ static void plan_item(struct resizing *z, struct item *item, const lt_module *m)
     if (keeps_alpha && o->alpha > 0) item->alpha = o->alpha;
     /* Alpha 0 or negative cannot be divided out of the factors: they take it all. */
     if (!(item->alpha > 0)) item->alpha = (double)item->rank;
+    item->alpha = (double)(float)item->alpha; /* as it is stored */
     item->scale = item->alpha / (double)item->rank;
     bool same_dtype = item->dtype == m->part[LT_PART_UP]->dtype
         && item->dtype == m->part[LT_PART_DOWN]->dtype;
@@ -74,10 +79,15 @@ static lt_status declare_item(struct resizing *z, struct item *item, lt_error *e
     const lt_module *m = item->module;
     const lt_tensor *down = m->part[LT_PART_DOWN], *mid = m->part[LT_PART_MID];
     const lt_tensor *alpha = m->part[LT_PART_ALPHA];
+    char *added = NULL;
+    if (item->adds_alpha) {
+        added = lt_arena_printf(&z->arena, err, "%s.alpha", m->name);
+        if (!added) return LT_ERR_NOMEM;
+    }
     lt_module_plan plan = { .name = m->name,
         .up_name = m->part[LT_PART_UP]->name,
         .down_name = down->name,
-        .alpha_name = alpha ? alpha->name : NULL,
+        .alpha_name = alpha ? alpha->name : added,
         .rank = item->rank,
         .alpha = item->alpha,
         .dtype = item->dtype,
@@ -86,6 +96,21 @@ static lt_status declare_item(struct resizing *z, struct item *item, lt_error *e
     for (unsigned i = 1; i < down->n_dims; i++)
         plan.shape[i] = mid && i >= 2 ? mid->shape[i] : down->shape[i];
     return lt_adapter_out_add(z->out, &plan, &item->out_index, err);
+}
+
+/* A module that is carried over must mean the same in the new file. */
+static lt_status check_carried(
+    const struct resizing *z, const lt_module *m, lt_error *err)
+{
+    bool folder = lt_adapter_out_is_folder(z->out);
+    const char *why = NULL;
+    if (folder && !m->rank) why = "a PEFT config does not describe this kind";
+    if (!folder && m->scale != 1 && !m->part[LT_PART_ALPHA] && !m->part[LT_PART_SCALE])
+        why = "its scale stands in a config, which a single file has no place for";
+    if (!why) return LT_OK;
+    lt_error_set(err, LT_ERR_UNSUPPORTED, "%s cannot be carried over: %s",
+        lt_kind_title(m->kind), why);
+    return lt_error_where(err, "%s: module '%s'", lt_adapter_path(z->adapter), m->name);
 }
 
 static lt_status declare(struct resizing *z, lt_error *err)
@@ -100,8 +125,10 @@ static lt_status declare(struct resizing *z, lt_error *err)
         const lt_module *m = lt_adapter_module(a, i);
         struct item *item = &z->items[z->n_items];
         if (!lt_kind_has_factors(m->kind)) {
-            st = lt_notes_add(&z->report->skipped, m->name, 0, err,
-                "%s: carried over as it is", lt_kind_title(m->kind));
+            st = check_carried(z, m, err);
+            if (!st)
+                st = lt_notes_add(&z->report->skipped, m->name, 0, err,
+                    "%s: carried over as it is", lt_kind_title(m->kind));
             if (!st) st = lt_adapter_out_add_module(z->out, store, m, err);
             continue;
         }
@@ -119,6 +146,8 @@ static lt_status declare(struct resizing *z, lt_error *err)
     if (!st)
         st = lt_metadata_copy(
             lt_adapter_out_metadata(z->out), lt_store_metadata(store), err);
+    /* diffusers' ranks and alphas: the factors now hold the scale themselves. */
+    lt_metadata_remove(lt_adapter_out_metadata(z->out), "lora_adapter_metadata");
     return st ? st : lt_adapter_out_begin(z->out, err);
 }
 
@@ -297,7 +326,7 @@ static lt_status run_all(struct resizing *z, lt_error *err)
     if (!st) st = prepare_report(z, err);
     if (!st) st = lt_pool_run(z->threads, z->n_items, resize_one, resize_done, z, err);
     if (!st) finish_report(z);
-    if (!st && o->max_error && z->report->error > *o->max_error)
+    if (!st && o->max_error && !(z->report->error <= *o->max_error))
         st = lt_error_set(err, LT_ERR_FIDELITY,
             "the error %.4g is above the %.4g asked for: a higher rank is needed",
             z->report->error, *o->max_error);
@@ -310,8 +339,7 @@ static lt_status check_options(struct resizing *z, lt_error *err)
     const lt_resize_options *o = z->options;
     if (o->rank < 1 || o->rank > LT_MAX_RANK || o->conv_rank > LT_MAX_RANK)
         return lt_error_set(err, LT_ERR_ARG, "the rank must be 1 to %d", LT_MAX_RANK);
-    if (!(o->alpha >= 0) || !isfinite(o->alpha))
-        return lt_error_set(err, LT_ERR_ARG, "alpha must be a positive number");
+    if (lt_check_alpha(o->alpha, err)) return LT_ERR_ARG;
     return lt_parse_dtype(o->dtype, &z->cast, &z->dtype, err);
 }
 

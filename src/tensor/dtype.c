@@ -1,32 +1,32 @@
 /* SPDX-License-Identifier: MIT */
 #include "loratool/tensor.h"
 
-#include <float.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
 static const lt_dtype_info table[LT_DTYPE_COUNT] = {
     [LT_BOOL] = { "BOOL", 8, false, false, 0 },
-    [LT_F4] = { "F4", 4, true, false, 6 },
-    [LT_F6_E2M3] = { "F6_E2M3", 6, true, false, 7.5 },
-    [LT_F6_E3M2] = { "F6_E3M2", 6, true, false, 28 },
+    [LT_F4] = { "F4", 4, true, false, 0 },
+    [LT_F6_E2M3] = { "F6_E2M3", 6, true, false, 0 },
+    [LT_F6_E3M2] = { "F6_E3M2", 6, true, false, 0 },
     [LT_U8] = { "U8", 8, false, false, 0 },
     [LT_I8] = { "I8", 8, false, false, 0 },
-    [LT_F8_E5M2] = { "F8_E5M2", 8, true, true, 57344 },
-    [LT_F8_E4M3] = { "F8_E4M3", 8, true, true, 448 },
-    [LT_F8_E8M0] = { "F8_E8M0", 8, true, false, 1.7014118346046923e38 },
-    [LT_F8_E4M3FNUZ] = { "F8_E4M3FNUZ", 8, true, false, 240 },
-    [LT_F8_E5M2FNUZ] = { "F8_E5M2FNUZ", 8, true, false, 57344 },
+    [LT_F8_E5M2] = { "F8_E5M2", 8, true, true, 61440 },
+    [LT_F8_E4M3] = { "F8_E4M3", 8, true, true, 0x1.d000000000001p8 },
+    [LT_F8_E8M0] = { "F8_E8M0", 8, true, false, 0 },
+    [LT_F8_E4M3FNUZ] = { "F8_E4M3FNUZ", 8, true, false, 0 },
+    [LT_F8_E5M2FNUZ] = { "F8_E5M2FNUZ", 8, true, false, 0 },
     [LT_I16] = { "I16", 16, false, false, 0 },
     [LT_U16] = { "U16", 16, false, false, 0 },
-    [LT_F16] = { "F16", 16, true, true, 65504 },
-    [LT_BF16] = { "BF16", 16, true, true, 3.3895313892515355e38 },
+    [LT_F16] = { "F16", 16, true, true, 65520 },
+    [LT_BF16] = { "BF16", 16, true, true, 0x1.ffp127 },
     [LT_I32] = { "I32", 32, false, false, 0 },
     [LT_U32] = { "U32", 32, false, false, 0 },
-    [LT_F32] = { "F32", 32, true, true, FLT_MAX },
+    [LT_F32] = { "F32", 32, true, true, 0x1.ffffffp127 },
     [LT_C64] = { "C64", 64, false, false, 0 },
-    [LT_F64] = { "F64", 64, true, true, DBL_MAX },
+    [LT_F64] = { "F64", 64, true, true, HUGE_VAL },
     [LT_I64] = { "I64", 64, false, false, 0 },
     [LT_U64] = { "U64", 64, false, false, 0 },
 };

@@ -319,10 +319,26 @@ static lt_status distance_by_qr(size_t m, size_t n, size_t r, double *ct, double
     return LT_OK;
 }
 
+/* The products themselves, where they are smaller than the Gram matrices. */
+static lt_status distance_dense(size_t m, size_t n, lt_pair p, lt_pair q,
+    double *distance, double *energy, lt_scratch *scratch, lt_error *err)
+{
+    double *x = lt_scratch_get(scratch, 0, m * n, sizeof *x, err);
+    if (!x) return LT_ERR_NOMEM;
+    lt_gemm_f64(
+        m, n, p.r, 1, (lt_matd){ p.b, p.r, false }, (lt_matd){ p.a, n, false }, 0, x);
+    *energy = dot(x, x, m * n);
+    lt_gemm_f64(
+        m, n, q.r, -1, (lt_matd){ q.b, q.r, false }, (lt_matd){ q.a, n, false }, 1, x);
+    *distance = dot(x, x, m * n);
+    return LT_OK;
+}
+
 lt_status lt_pair_distance(size_t m, size_t n, lt_pair p, lt_pair q, double *distance,
     double *energy, lt_scratch *scratch, lt_error *err)
 {
     size_t r = p.r + q.r;
+    if (m * n <= r * r) return distance_dense(m, n, p, q, distance, energy, scratch, err);
     double *ct = lt_scratch_get(scratch, 0, r * m, sizeof *ct, err);
     double *d = lt_scratch_get(scratch, 1, r * n, sizeof *d, err);
     double *gc = lt_scratch_get(scratch, 2, r * r, sizeof *gc, err);

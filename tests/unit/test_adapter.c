@@ -96,6 +96,8 @@ static void test_alpha_types(void)
         { "I64", { 2 }, 8, 2 },
         { "F64", { 0, 0, 0, 0, 0, 0, 0, 0x40 }, 8, 2 },
         { "I8", { 0xfe }, 1, -2 },
+        { "U8", { 200 }, 1, 200 },
+        { "U64", { 0, 1 }, 8, 256 },
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         char header[512];

@@ -215,6 +215,7 @@ static void test_core(void)
     check_core(12, 60, 16, 8);  /* rank above one side */
     check_core(60, 12, 16, 12); /* and above the other */
     check_core(1, 9, 3, 1);
+    check_core(2, 3, 200, 2); /* a rank far above both sides */
 }
 
 int main(void)

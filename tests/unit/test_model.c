@@ -307,6 +307,16 @@ static void test_collision(void)
         CHECK(finds(&o, "a_b.c", "a_b.c.weight", 0));
     }
     close_all(&o);
+    /* A name itself comes before what a wrapper makes of another. */
+    b = (struct build){ 0 };
+    add(&b, "encoder.layer.0.attention.self.query.weight", 2, 4, 4);
+    add(&b, "proj.weight", 2, 4, 4);
+    add(&b, "model.proj.weight", 2, 4, 4);
+    if (finish(&b, &o)) {
+        CHECK(finds(&o, "base_model.model.proj", "proj.weight", 0));
+        CHECK(finds(&o, "base_model.model.model.proj", "model.proj.weight", 0));
+    }
+    close_all(&o);
 }
 
 static void test_adapter_families(void)
