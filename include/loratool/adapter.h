@@ -47,6 +47,9 @@ typedef struct lt_module {
     bool has_alpha;
 } lt_module;
 
+/* A convolution whose kernel has more than one element. */
+bool lt_module_has_kernel(const lt_module *module);
+
 typedef struct lt_adapter lt_adapter;
 
 /* path is a file, a PEFT folder (adapter_config.json beside adapter_model.safetensors) or

@@ -114,8 +114,8 @@ typedef struct lt_module_hint {
 /* The family an adapter with these modules was made for; never NULL. */
 const lt_family *lt_family_of_adapter(const lt_module_hint *hints, size_t count);
 /* The component a module name speaks of by its prefix: "unet", "te1", ...; "model" when
- * it says nothing. */
-const char *lt_component_of_name(const char *module_name);
+ * it says nothing. *prefix_size (NULL allowed) gets the prefix's length. */
+const char *lt_component_of_name(const char *module_name, size_t *prefix_size);
 
 #ifdef __cplusplus
 }

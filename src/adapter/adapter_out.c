@@ -215,12 +215,11 @@ lt_status lt_adapter_out_add_module(
     for (size_t i = 0; i < m->n_others && !st; i++)
         st = lt_adapter_out_add_copy(o, store, m->others[i], err);
     if (st || !m->rank) return st; /* kinds without factors have no rank to describe */
-    const lt_tensor *down = m->part[LT_PART_DOWN];
     struct entry e = { .rank = m->rank,
         .alpha_value = m->scale * (double)m->rank,
         .copied = true,
         .path = module_path(o, m->name, err),
-        .conv = down->n_dims > 2 && down->shape[1] < lt_tensor_columns(down) };
+        .conv = lt_module_has_kernel(m) };
     if (!e.path) return LT_ERR_NOMEM;
     o->entries[o->n_entries++] = e;
     return LT_OK;

@@ -68,6 +68,12 @@ bool lt_kind_has_factors(const lt_kind *kind)
     return kind->load != NULL;
 }
 
+bool lt_module_has_kernel(const lt_module *m)
+{
+    const lt_tensor *down = m->part[LT_PART_DOWN];
+    return m->part[LT_PART_MID] || (down && down->n_dims > 2 && down->shape[1] < m->in);
+}
+
 static size_t stem_size(const char *name, size_t size, const char *ending)
 {
     size_t n = strlen(ending);

@@ -117,9 +117,8 @@ static lt_status run(void *filled, int n_args, char **args, lt_error *err)
     if (!strcmp(o->base, "-") && !strcmp(o->tuned, "-"))
         return lt_error_set(err, LT_ERR_ARG, "standard input can be read once");
     if (o->alpha == 0) return lt_error_set(err, LT_ERR_ARG, "--alpha must be above 0");
-    if (o->split && strcmp(o->split, "sqrt") && strcmp(o->split, "up"))
-        return lt_error_set(
-            err, LT_ERR_ARG, "--split takes sqrt or up, not '%s'", o->split);
+    lt_factor_split split;
+    if (lt_parse_split(o->split, &split, err)) return LT_ERR_ARG;
     lt_extract_options x = { .base = o->base,
         .tuned = o->tuned,
         .output = o->output,
@@ -135,8 +134,7 @@ static lt_status run(void *filled, int n_args, char **args, lt_error *err)
         .all_modules = o->all_modules,
         .overwrite = o->force,
         .threads = o->threads,
-        .split =
-            o->split && !strcmp(o->split, "up") ? LT_FACTORS_UP : LT_FACTORS_BALANCED,
+        .split = split,
         .progress = lt_progress_meter(o->common.quiet) };
     lt_extract_report r;
     FILE *to = lt_report_stream(o->output);

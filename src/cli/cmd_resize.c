@@ -106,9 +106,8 @@ static lt_status run(void *filled, int n_args, char **args, lt_error *err)
     if (!o->input || !o->output || !o->rank)
         return lt_error_set(err, LT_ERR_ARG, "an adapter, --rank and -o are needed");
     if (o->alpha == 0) return lt_error_set(err, LT_ERR_ARG, "--alpha must be above 0");
-    if (o->split && strcmp(o->split, "sqrt") && strcmp(o->split, "up"))
-        return lt_error_set(
-            err, LT_ERR_ARG, "--split takes sqrt or up, not '%s'", o->split);
+    lt_factor_split split;
+    if (lt_parse_split(o->split, &split, err)) return LT_ERR_ARG;
     lt_resize_options x = { .input = o->input,
         .output = o->output,
         .rank = o->rank,
@@ -118,8 +117,7 @@ static lt_status run(void *filled, int n_args, char **args, lt_error *err)
         .max_error = o->max_error >= 0 ? &o->max_error : NULL,
         .overwrite = o->force,
         .threads = o->threads,
-        .split =
-            o->split && !strcmp(o->split, "up") ? LT_FACTORS_UP : LT_FACTORS_BALANCED,
+        .split = split,
         .progress = lt_progress_meter(o->common.quiet) };
     lt_resize_report r;
     FILE *to = lt_report_stream(o->output);

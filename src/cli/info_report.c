@@ -89,19 +89,6 @@ struct coverage {
     size_t n, capacity;
 };
 
-static const char *skip_prefix(const char *name)
-{
-    static const char *const prefixes[] = { "lora_unet_", "lora_te1_", "lora_te2_",
-        "lora_te3_", "lora_te_", "lycoris_", "lora_transformer_", "unet.",
-        "text_encoder.", "text_encoder_2.", "transformer.", "diffusion_model.",
-        "base_model.model." };
-    for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++) {
-        size_t n = strlen(prefixes[i]);
-        if (!strncmp(name, prefixes[i], n)) return name + n;
-    }
-    return name;
-}
-
 /* Length of the name before its first path component that is a number. */
 static size_t stem_of(const char *name, long *number)
 {
@@ -120,7 +107,9 @@ static size_t stem_of(const char *name, long *number)
 
 static void cover(struct coverage *c, const char *module)
 {
-    const char *component = lt_component_of_name(module), *name = skip_prefix(module);
+    size_t prefix;
+    const char *component = lt_component_of_name(module, &prefix);
+    const char *name = module + prefix;
     long number;
     size_t size = stem_of(name, &number);
     for (size_t i = 0; i < c->n; i++) {
@@ -199,10 +188,8 @@ static void print_tensors_line(const lt_info *info)
 static void print_kinds(const lt_adapter *a)
 {
     size_t conv = 0, n = lt_adapter_module_count(a);
-    for (size_t i = 0; i < n; i++) {
-        const lt_tensor *down = lt_adapter_module(a, i)->part[LT_PART_DOWN];
-        conv += down && down->n_dims > 2 && down->shape[1] < lt_tensor_columns(down);
-    }
+    for (size_t i = 0; i < n; i++)
+        conv += lt_module_has_kernel(lt_adapter_module(a, i));
     printf("  %-10s%zu (%zu with convolution kernels)\n", "modules", n, conv);
     const lt_kind *kinds[32];
     size_t counts[32], n_kinds = 0;
@@ -322,7 +309,7 @@ static void add_modules(cJSON *o, const lt_adapter *a)
         cJSON *item = cJSON_CreateObject();
         cJSON_AddStringToObject(item, "name", m->name);
         cJSON_AddStringToObject(item, "kind", lt_kind_id(m->kind));
-        cJSON_AddStringToObject(item, "part", lt_component_of_name(m->name));
+        cJSON_AddStringToObject(item, "part", lt_component_of_name(m->name, NULL));
         cJSON_AddNumberToObject(item, "rank", (double)m->rank);
         if (m->has_alpha)
             cJSON_AddNumberToObject(item, "alpha", m->alpha);

@@ -30,7 +30,7 @@ struct table {
     struct option longs[MAX_LONG];
     const lt_opt *rows[MAX_LONG]; /* by code - FIRST_CODE */
     char shorts[2 * MAX_LONG + 2];
-    int n_longs, n_rows;
+    int n_longs, n_rows, n_shorts;
 };
 
 static void add_long(struct table *t, const char *name, const lt_opt *row, int code)
@@ -49,8 +49,8 @@ static void add_rows(struct table *t, const lt_opt *rows)
         for (int i = 0; i < 5 && r->aliases[i]; i++)
             add_long(t, r->aliases[i], r, code);
         if (!r->letter) continue;
-        char text[3] = { r->letter, r->type == OPT_FLAG ? '\0' : ':', '\0' };
-        strcat(t->shorts, text);
+        t->shorts[t->n_shorts++] = r->letter;
+        if (r->type != OPT_FLAG) t->shorts[t->n_shorts++] = ':';
     }
 }
 
@@ -128,7 +128,7 @@ static void unify_underscores(int argc, char **argv)
 lt_status lt_options_parse(const lt_command *command, int argc, char **argv,
     void *options, int *first, lt_error *err)
 {
-    struct table t = { .shorts = ":" };
+    struct table t = { .shorts = ":", .n_shorts = 1 };
     add_rows(&t, command->options);
     add_rows(&t, lt_common_options);
     unify_underscores(argc, argv);
@@ -147,6 +147,15 @@ lt_status lt_options_parse(const lt_command *command, int argc, char **argv,
     }
     *first = optind;
     return LT_OK;
+}
+
+lt_status lt_parse_split(const char *text, lt_factor_split *split, lt_error *err)
+{
+    *split = LT_FACTORS_BALANCED;
+    if (!text || !strcmp(text, "sqrt")) return LT_OK;
+    *split = LT_FACTORS_UP;
+    if (!strcmp(text, "up")) return LT_OK;
+    return lt_error_set(err, LT_ERR_ARG, "--split takes sqrt or up, not '%s'", text);
 }
 
 static void print_rows(const lt_opt *rows)

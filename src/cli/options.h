@@ -54,6 +54,9 @@ extern const lt_opt lt_common_options[];
 lt_status lt_options_parse(const lt_command *command, int argc, char **argv,
     void *options, int *first, lt_error *err);
 
+/* The value of --split: "sqrt" (or NULL) or "up". */
+lt_status lt_parse_split(const char *text, lt_factor_split *split, lt_error *err);
+
 /* argv is NULL-terminated; prints the usage text of a command. */
 void lt_options_help(const lt_command *command);
 

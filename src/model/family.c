@@ -196,7 +196,7 @@ const lt_family *lt_family_of_adapter(const lt_module_hint *hints, size_t count)
     return &lt_family_unknown;
 }
 
-const char *lt_component_of_name(const char *name)
+const char *lt_component_of_name(const char *name, size_t *prefix_size)
 {
     static const struct {
         const char *prefix, *id;
@@ -213,8 +213,15 @@ const char *lt_component_of_name(const char *name)
         { "lora_transformer_", "transformer" },
         { "transformer.", "transformer" },
         { "diffusion_model.", "denoiser" },
+        { "lycoris_", "denoiser" },
+        { "base_model.model.", "model" },
     };
-    for (size_t i = 0; i < sizeof table / sizeof *table; i++)
-        if (!strncmp(name, table[i].prefix, strlen(table[i].prefix))) return table[i].id;
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        size_t n = strlen(table[i].prefix);
+        if (strncmp(name, table[i].prefix, n)) continue;
+        if (prefix_size) *prefix_size = n;
+        return table[i].id;
+    }
+    if (prefix_size) *prefix_size = 0;
     return "model";
 }

@@ -42,12 +42,6 @@ static uint64_t min_u64(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
-static bool has_kernel(const lt_module *m)
-{
-    const lt_tensor *down = m->part[LT_PART_DOWN];
-    return m->part[LT_PART_MID] || (down->n_dims > 2 && down->shape[1] < m->in);
-}
-
 static void plan_item(struct resizing *z, struct item *item, const lt_module *m)
 {
     const lt_resize_options *o = z->options;
@@ -55,7 +49,7 @@ static void plan_item(struct resizing *z, struct item *item, const lt_module *m)
         && lt_dialect_holds_alpha(lt_adapter_dialect(z->adapter));
     bool keeps_alpha =
         m->part[LT_PART_ALPHA] || item->adds_alpha || lt_adapter_out_is_folder(z->out);
-    uint64_t rank = has_kernel(m) && o->conv_rank ? o->conv_rank : o->rank;
+    uint64_t rank = lt_module_has_kernel(m) && o->conv_rank ? o->conv_rank : o->rank;
     item->module = m;
     item->rank = min_u64(min_u64(rank, m->rank), min_u64(m->out, m->in));
     item->dtype = z->cast ? z->dtype : m->part[LT_PART_UP]->dtype;
