@@ -141,6 +141,8 @@ static const lt_base_sign sdxl_base[] = {
     { .key = "label_emb.0.0.weight", .n_dims = 2 },
     { .key = "input_blocks.4.1.proj_in.weight", .n_dims = 2 },
     { .key = "input_blocks.1.1.proj_in.weight", .absent = true },
+    /* The refiner is deeper here, and its text encoder stands elsewhere. */
+    { .key = "input_blocks.4.1.transformer_blocks.3.attn1.to_q.weight", .absent = true },
     { 0 },
 };
 

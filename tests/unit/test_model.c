@@ -226,6 +226,19 @@ static void test_sdxl_fused(void)
     close_all(&o);
 }
 
+static void test_refiner_is_not_sdxl(void)
+{
+    static struct build b;
+    struct opened o;
+    b = (struct build){ 0 };
+    add(&b, UNET "input_blocks.0.0.weight", 4, 4, 4, 3, 3);
+    add(&b, UNET "label_emb.0.0.weight", 2, 4, 4);
+    add(&b, UNET "input_blocks.4.1.proj_in.weight", 2, 4, 4);
+    add(&b, UNET "input_blocks.4.1.transformer_blocks.3.attn1.to_q.weight", 2, 4, 4);
+    if (finish(&b, &o)) CHECK_STR(lt_family_id(lt_model_family(o.model)), "unknown");
+    close_all(&o);
+}
+
 static void test_sd2(void)
 {
     static struct build b;
@@ -352,8 +365,8 @@ static void test_adapter_families(void)
 int main(void)
 {
     static const unit_test tests[] = { TEST(test_sd1), TEST(test_sdxl_fused),
-        TEST(test_sd2), TEST(test_language_models), TEST(test_collision),
-        TEST(test_adapter_families) };
+        TEST(test_refiner_is_not_sdxl), TEST(test_sd2), TEST(test_language_models),
+        TEST(test_collision), TEST(test_adapter_families) };
     temp_path(path, sizeof path, "model");
     int rc = RUN_TESTS(tests);
     unlink(path);
