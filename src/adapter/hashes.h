@@ -6,7 +6,7 @@
 
 #include "loratool/store.h"
 
-/* Before the layout is fixed: gives every hash that is there a placeholder of the size
+/* Before the layout is fixed: gives every hash that is there a value of zeros of the size
  * its value will have. */
 lt_status lt_hashes_reserve(lt_metadata *meta, lt_error *err) LT_MUST_USE;
 
