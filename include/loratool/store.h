@@ -32,28 +32,90 @@ void lt_metadata_release(lt_metadata *meta);
 
 typedef struct lt_store lt_store;
 
-/* Opens path ("-": standard input). The format is told by content, never by name. Reads
- * the header only. LT_ERR_FORMAT names the tensor and the byte position at fault. */
+/* Which tensors a torch checkpoint is opened for. */
+typedef enum lt_reading {
+    LT_READ_MODEL, /* the model's: wrappers ("state_dict") are taken off the names, what
+                      belongs to the training (optimizer states) is set aside */
+    LT_READ_EVERYTHING, /* all, under their full dotted paths */
+} lt_reading;
+
+/* Opens path ("-": standard input): a file of tensors, whose format is told by content,
+ * never by name; the *.index.json of a sharded model; or a folder that holds a model
+ * (shards, a pipeline of diffusers), which is read as one. Reads headers only.
+ * LT_ERR_FORMAT names the file, the tensor and the byte position at fault. */
 lt_status lt_store_open(lt_store **out, const char *path, lt_error *err) LT_MUST_USE;
+lt_status lt_store_open_as(
+    lt_store **out, const char *path, lt_reading reading, lt_error *err) LT_MUST_USE;
 void lt_store_close(lt_store *store); /* NULL allowed */
 
 const char *lt_store_path(const lt_store *store);
-const char *lt_store_container(const lt_store *store); /* "safetensors" */
-uint64_t lt_store_file_size(const lt_store *store);
+/* "safetensors", "torch zip", "torch legacy", "torch tar"; of a model in several files
+ * that of its files, or "mixed". */
+const char *lt_store_container(const lt_store *store);
+uint64_t lt_store_file_size(const lt_store *store); /* of all its files */
 
-/* Tensors in the order of their data in the file. Borrowed; live as long as the store. */
+/* Tensors in the order of their data in the file, or of their files. Borrowed; live as
+ * long as the store. */
 size_t lt_store_count(const lt_store *store);
 const lt_tensor *lt_store_at(const lt_store *store, size_t index);
 const lt_tensor *lt_store_find(const lt_store *store, const char *name); /* or NULL */
 size_t lt_store_index(const lt_store *store, const lt_tensor *tensor);
 const lt_metadata *lt_store_metadata(const lt_store *store);
 
-/* Bytes [first, first + size) of a tensor in row-major order, into dst. Thread-safe. */
+/* The index of the first tensor that is the same memory (same elements of the same
+ * storage), or index itself. */
+size_t lt_store_alias(const lt_store *store, size_t index);
+
+/* Bytes [first, first + size) of a tensor in row-major order, little-endian, into dst.
+ * Thread-safe. */
 lt_status lt_store_read(const lt_store *store, const lt_tensor *tensor, uint64_t first,
     void *dst, size_t size, lt_error *err) LT_MUST_USE;
 
 /* Prefixes *err with the file and the tensor; returns err's code. */
 lt_status lt_store_blame(const lt_store *store, const lt_tensor *tensor, lt_error *err);
+
+/* The files behind a store: one, unless the model is sharded or a folder. Paths are
+ * relative to its folder; of a single file, its own path. */
+size_t lt_store_file_count(const lt_store *store);
+const char *lt_store_file(const lt_store *store, size_t file);
+size_t lt_store_file_of(const lt_store *store, const lt_tensor *tensor);
+
+/* ---- what a file holds besides its tensors ----------------------------------------- */
+
+/* What a global that a pickle names means for whoever unpickles it. */
+typedef enum lt_verdict {
+    LT_PLAIN,     /* data: tensors, storages, containers, numbers */
+    LT_UNKNOWN,   /* some class or function; loratool leaves it alone */
+    LT_DANGEROUS, /* runs code, reads files or opens connections: os.system, eval, ... */
+} lt_verdict;
+
+const char *lt_verdict_text(lt_verdict verdict); /* "plain", "unknown", "dangerous" */
+
+typedef struct lt_global {
+    const char *name; /* "os.system" */
+    lt_verdict verdict;
+    size_t count; /* times the file names it */
+} lt_global;
+
+/* Something that is no tensor of the model. */
+typedef struct lt_aside {
+    const char *path; /* dotted: "optimizer_states" */
+    const char *what; /* "list of 1, 688 tensors", "integer 12" */
+    uint64_t bytes;   /* of the tensors in it */
+    bool unread;      /* a tensor of the model of a kind that is not read (quantised) */
+} lt_aside;
+
+size_t lt_store_global_count(const lt_store *store);
+const lt_global *lt_store_global(const lt_store *store, size_t index);
+size_t lt_store_aside_count(const lt_store *store);
+const lt_aside *lt_store_aside(const lt_store *store, size_t index);
+/* The dotted path that was taken off the tensors' names ("state_dict"), or "". */
+const char *lt_store_wrapper(const lt_store *store);
+
+/* LT_OK when the tensors are all there is to the model and the file is harmless.
+ * LT_ERR_FORMAT when unpickling it would run code, unless salvage; LT_ERR_UNSUPPORTED
+ * when a tensor of the model is of a kind that is not read. */
+lt_status lt_store_usable(const lt_store *store, bool salvage, lt_error *err) LT_MUST_USE;
 
 /* ---- writing ----------------------------------------------------------------------- */
 

@@ -38,23 +38,31 @@ typedef enum lt_dtype {
     LT_F64,
     LT_I64,
     LT_U64,
+    /* Not in safetensors: torch's complex32 and complex128. */
+    LT_C32,
+    LT_C128,
     LT_DTYPE_COUNT
 } lt_dtype;
 
 typedef struct lt_dtype_info {
-    const char *name; /* as safetensors spells it: "BF16" */
-    unsigned bits;    /* per element */
-    bool is_float;    /* a real floating type */
-    bool computes;    /* lt_load_f32 and lt_store_f64 handle it */
-    double overflow;  /* magnitudes from here on are stored as infinity or NaN; 0 for
-                         others */
+    const char *name;  /* as safetensors spells it: "BF16" */
+    unsigned bits;     /* per element */
+    bool is_float;     /* a real floating type */
+    bool computes;     /* lt_load_f32 and lt_store_f64 handle it */
+    double overflow;   /* magnitudes from here on are stored as infinity or NaN; 0 for
+                          others */
+    const char *torch; /* torch's name: "bfloat16"; NULL when torch has none */
+    unsigned unit;     /* bytes that the byte order turns round: 4 for C64 */
 } lt_dtype_info;
 
 /* Static storage. dtype must be below LT_DTYPE_COUNT. */
 const lt_dtype_info *lt_dtype_get(lt_dtype dtype);
 
-/* By safetensors name (exact case); false when unknown. */
+/* By safetensors name (exact case); false when safetensors has no such type. */
 bool lt_dtype_by_name(const char *name, lt_dtype *out);
+
+/* By torch's name ("bfloat16"); false when it names no type that is handled. */
+bool lt_dtype_by_torch(const char *name, lt_dtype *out);
 
 /* By what people type: f32 float fp32 f16 fp16 half bf16 bfloat16, any case. */
 bool lt_dtype_by_option(const char *text, lt_dtype *out);
@@ -67,7 +75,8 @@ typedef struct lt_tensor {
     uint64_t shape[LT_MAX_DIMS];
     uint64_t count;  /* elements: the product of shape */
     uint64_t size;   /* bytes */
-    uint64_t offset; /* of the first byte in the file */
+    uint64_t offset; /* of the first element in its file, or LT_NO_OFFSET where it has no
+                        such place (compressed) */
 } lt_tensor;
 
 /* Computes count and size from dtype and shape. LT_ERR_FORMAT on overflow of 64 bits or

@@ -16,6 +16,10 @@
 #define LT_MAX_CONFIG_SIZE 16777216u
 /* A pipe that must be seekable is copied to a temporary file of at most this size. */
 #define LT_MAX_SPOOL_SIZE (64ull << 30)
+/* Files of one model. */
+#define LT_MAX_SHARDS 1000u
+/* Different globals that one file's pickles may name. */
+#define LT_MAX_GLOBALS 10000u
 #define LT_MAX_THREADS 256
 #define LT_MAX_RANK 65536
 /* Elements of a convolution's kernel; 7 x 7 x 7 has 343. */

@@ -19,28 +19,115 @@ typedef struct lt_format {
     /* True when head (the file's first size bytes, at most LT_PROBE_SIZE) looks like it.
      */
     bool (*probe)(const unsigned char *head, size_t size, uint64_t file_size);
-    /* Fills store's tensors (through lt_store_add) and metadata. */
+    /* Fills store's tensors (through lt_store_add), metadata and what it holds besides.
+     */
     lt_status (*read_header)(lt_store *store, lt_error *err);
     /* Bytes of one tensor in row-major order. */
     lt_status (*read)(const lt_store *store, const lt_tensor *tensor, uint64_t first,
         void *dst, size_t size, lt_error *err);
+    /* False when the tensor's bytes do not lie in the file at tensor->offset as they are
+     * (strided, compressed, of the other byte order). NULL: they always do. */
+    bool (*in_place)(const lt_store *store, const lt_tensor *tensor);
+    size_t (*alias)(const lt_store *store, size_t index); /* NULL: there are none */
+    void (*release)(lt_store *store); /* of store->state; NULL: there is none */
 } lt_format;
 
 extern const lt_format lt_format_safetensors;
 
+/* One file of a model that lies in several. */
+typedef struct lt_part {
+    lt_store *store;
+    const char *file; /* relative to the folder of the whole */
+    size_t group;
+} lt_part;
+
+/* The files of one component: shards of one model. */
+typedef struct lt_group {
+    const char *prefix;  /* of its tensors' names: "unet.", or "" */
+    const char *folder;  /* "unet/", or "" */
+    const char *stem;    /* "diffusion_pytorch_model" */
+    const char *variant; /* "fp16", or "" */
+    const char *index;   /* the index's file name, or NULL when it is one file */
+} lt_group;
+
+/* Where a tensor of a set is. */
+typedef struct lt_home {
+    size_t part, tensor;
+} lt_home;
+
 struct lt_store {
     const lt_format *format;
-    lt_source *source;
-    lt_arena arena; /* names */
+    lt_source *source; /* NULL for a model of several files */
+    lt_reading reading;
+    lt_arena arena; /* names, texts */
     lt_tensor *tensors;
     size_t count, capacity;
     lt_map by_name;
     lt_metadata metadata;
+    lt_global *globals;
+    size_t n_globals, globals_capacity;
+    lt_map global_by_name;
+    lt_aside *asides;
+    size_t n_asides, asides_capacity;
+    const char *wrapper; /* in arena, or NULL */
+    void *state;         /* the format's own */
+    /* A set of files (set.c). */
+    const char *path; /* as it was given, in arena */
+    const char
+        *folder; /* what file names start from: "" or ending in a slash; in arena */
+    lt_part *parts;
+    size_t n_parts, parts_capacity;
+    lt_group *groups;
+    size_t n_groups, groups_capacity;
+    lt_home *homes; /* of each tensor */
+    size_t homes_capacity;
 };
+
+/* Opens one file. */
+lt_status lt_store_open_file(
+    lt_store **out, const char *path, lt_reading reading, lt_error *err) LT_MUST_USE;
+
+/* The descriptor and position where the tensor's bytes lie as they are; false when they
+ * have to be read through lt_store_read. */
+bool lt_store_in_place(
+    const lt_store *store, const lt_tensor *tensor, int *fd, uint64_t *offset);
 
 /* Appends a tensor; its name is copied. A name that is there already is refused. */
 lt_status lt_store_add(
     lt_store *store, const lt_tensor *tensor, lt_error *err) LT_MUST_USE;
+
+/* Counts one mention of a global. name is copied. */
+lt_status lt_store_add_global(
+    lt_store *store, const char *name, lt_verdict verdict, lt_error *err) LT_MUST_USE;
+/* path and what are copied. */
+lt_status lt_store_add_aside(
+    lt_store *store, const lt_aside *aside, lt_error *err) LT_MUST_USE;
+
+/* ---- sets of files ----------------------------------------------------------------- */
+
+extern const lt_format lt_format_set;
+
+/* A set without files; folder ("" or ending in a slash) is what file names start from. */
+lt_status lt_set_new(lt_store **out, const char *path, const char *folder,
+    lt_reading reading, lt_error *err) LT_MUST_USE;
+/* Strings are copied. */
+lt_status lt_set_add_group(
+    lt_store *set, const lt_group *group, lt_error *err) LT_MUST_USE;
+/* Opens group.folder + name as the next part of the last group. only: NULL, or a test
+ * that a tensor of the file must pass to be taken. */
+lt_status lt_set_add_file(lt_store *set, const char *name,
+    bool (*only)(void *ctx, const char *tensor), void *ctx, lt_error *err) LT_MUST_USE;
+
+/* Adds the shards that an index lists to the set's last group (shards.c). */
+lt_status lt_set_add_shards(
+    lt_store *set, const char *index_name, lt_error *err) LT_MUST_USE;
+
+/* The model in a folder, or that of an index file (folder.c). */
+lt_status lt_folder_open(
+    lt_store **out, const char *path, lt_reading reading, lt_error *err) LT_MUST_USE;
+lt_status lt_index_open(
+    lt_store **out, const char *path, lt_reading reading, lt_error *err) LT_MUST_USE;
+bool lt_is_index_name(const char *path); /* model.safetensors.index.json */
 
 /* ---- writers ----------------------------------------------------------------------- */
 

@@ -261,4 +261,5 @@ static lt_status read_bytes(const lt_store *store, const lt_tensor *tensor,
     return lt_source_read(store->source, tensor->offset + first, dst, size, err);
 }
 
-const lt_format lt_format_safetensors = { "safetensors", probe, read_header, read_bytes };
+const lt_format lt_format_safetensors = { "safetensors", probe, read_header, read_bytes,
+    NULL, NULL, NULL };

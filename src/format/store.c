@@ -9,7 +9,7 @@
 
 /* Tried in this order; the first whose probe accepts is asked to read. */
 static const lt_format *const formats[] = {
-    &lt_format_safetensors,
+    &lt_format_safetensors, /* last: it takes whatever could be a damaged one */
 };
 
 /* What people feed to a tensor tool by mistake, or that is not handled yet. */
@@ -20,15 +20,13 @@ static const char *name_other(const unsigned char *head, size_t size)
         size_t offset, size;
         const char *name;
     } known[] = {
-        { "PK\x03\x04", 0, 4, "a zip archive (a torch checkpoint?)" },
-        { "\x80\x02\x8a\x0al\xfc\x9c", 0, 7, "a legacy torch checkpoint" },
-        { "ustar", 257, 5, "a tar archive" },
         { "GGUF", 0, 4, "a GGUF file" },
         { "\x89HDF", 0, 4, "an HDF5 file" },
         { "\x1f\x8b", 0, 2, "gzip-compressed" },
         { "version https://git-lfs", 0, 23, "a Git LFS pointer, not the file itself" },
         { "<!DOCTYPE", 0, 9, "an HTML page (a failed download?)" },
         { "<html", 0, 5, "an HTML page (a failed download?)" },
+        { "PYTORCH1", 0, 8, "a torch file of a preview format that nothing reads" },
     };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (size >= known[i].offset + known[i].size
@@ -52,16 +50,18 @@ static lt_status pick_format(lt_store *store, lt_error *err)
     }
     if (other)
         return lt_error_set(err, LT_ERR_UNSUPPORTED,
-            "this is %s; only safetensors files are read", other);
+            "this is %s; safetensors and torch files are read", other);
     if (file_size == 0) return lt_error_at(err, LT_ERR_FORMAT, 0, "the file is empty");
     return lt_error_at(err, LT_ERR_FORMAT, 0, "not a tensor file that loratool knows");
 }
 
-lt_status lt_store_open(lt_store **out, const char *path, lt_error *err)
+lt_status lt_store_open_file(
+    lt_store **out, const char *path, lt_reading reading, lt_error *err)
 {
     *out = NULL;
     lt_store *store = calloc(1, sizeof *store);
     if (!store) return lt_error_set(err, LT_ERR_NOMEM, "out of memory");
+    store->reading = reading;
     lt_status st = lt_source_open(&store->source, path, err);
     if (st) {
         lt_store_close(store);
@@ -78,14 +78,29 @@ lt_status lt_store_open(lt_store **out, const char *path, lt_error *err)
     return LT_OK;
 }
 
+lt_status lt_store_open_as(
+    lt_store **out, const char *path, lt_reading reading, lt_error *err)
+{
+    return lt_store_open_file(out, path, reading, err);
+}
+
+lt_status lt_store_open(lt_store **out, const char *path, lt_error *err)
+{
+    return lt_store_open_as(out, path, LT_READ_MODEL, err);
+}
+
 void lt_store_close(lt_store *store)
 {
     if (!store) return;
+    if (store->format && store->format->release) store->format->release(store);
     lt_source_close(store->source);
     lt_metadata_release(&store->metadata);
     lt_map_release(&store->by_name);
+    lt_map_release(&store->global_by_name);
     lt_arena_release(&store->arena);
     free(store->tensors);
+    free(store->globals);
+    free(store->asides);
     free(store);
 }
 
@@ -110,19 +125,62 @@ lt_status lt_store_add(lt_store *store, const lt_tensor *tensor, lt_error *err)
     return LT_OK;
 }
 
+lt_status lt_store_add_global(
+    lt_store *store, const char *name, lt_verdict verdict, lt_error *err)
+{
+    size_t at = lt_map_get(&store->global_by_name, name);
+    if (at != LT_MAP_NONE) {
+        store->globals[at].count++;
+        return LT_OK;
+    }
+    if (store->n_globals >= LT_MAX_GLOBALS)
+        return lt_error_set(
+            err, LT_ERR_LIMIT, "over %u different globals", LT_MAX_GLOBALS);
+    lt_status st = lt_grow((void **)&store->globals, &store->globals_capacity,
+        store->n_globals + 1, sizeof *store->globals, err);
+    char *copy = st ? NULL : lt_arena_strdup(&store->arena, name, err);
+    if (!copy) return LT_ERR_NOMEM;
+    store->globals[store->n_globals] = (lt_global){ copy, verdict, 1 };
+    return lt_map_put(&store->global_by_name, copy, store->n_globals++, NULL, err);
+}
+
+lt_status lt_store_add_aside(lt_store *store, const lt_aside *aside, lt_error *err)
+{
+    if (store->n_asides >= LT_MAX_TENSORS)
+        return lt_error_set(err, LT_ERR_LIMIT, "over %u other values", LT_MAX_TENSORS);
+    lt_status st = lt_grow((void **)&store->asides, &store->asides_capacity,
+        store->n_asides + 1, sizeof *store->asides, err);
+    if (st) return st;
+    lt_aside copy = *aside;
+    copy.path = lt_arena_strdup(&store->arena, aside->path, err);
+    copy.what = lt_arena_strdup(&store->arena, aside->what, err);
+    if (!copy.path || !copy.what) return LT_ERR_NOMEM;
+    store->asides[store->n_asides++] = copy;
+    return LT_OK;
+}
+
 const char *lt_store_path(const lt_store *store)
 {
-    return lt_source_path(store->source);
+    return store->source ? lt_source_path(store->source) : store->path;
 }
 
 const char *lt_store_container(const lt_store *store)
 {
-    return store->format->name;
+    const char *name = store->n_parts ? NULL : store->format->name;
+    for (size_t i = 0; i < store->n_parts; i++) {
+        const char *of_part = store->parts[i].store->format->name;
+        if (name && strcmp(name, of_part)) return "mixed";
+        name = of_part;
+    }
+    return name;
 }
 
 uint64_t lt_store_file_size(const lt_store *store)
 {
-    return lt_source_size(store->source);
+    uint64_t size = store->source ? lt_source_size(store->source) : 0;
+    for (size_t i = 0; i < store->n_parts; i++)
+        size += lt_source_size(store->parts[i].store->source);
+    return size;
 }
 
 size_t lt_store_count(const lt_store *store)
@@ -151,6 +209,11 @@ const lt_metadata *lt_store_metadata(const lt_store *store)
     return &store->metadata;
 }
 
+size_t lt_store_alias(const lt_store *store, size_t index)
+{
+    return store->format->alias ? store->format->alias(store, index) : index;
+}
+
 lt_status lt_store_read(const lt_store *store, const lt_tensor *tensor, uint64_t first,
     void *dst, size_t size, lt_error *err)
 {
@@ -160,7 +223,90 @@ lt_status lt_store_read(const lt_store *store, const lt_tensor *tensor, uint64_t
     return st ? lt_store_blame(store, tensor, err) : LT_OK;
 }
 
+bool lt_store_in_place(
+    const lt_store *store, const lt_tensor *tensor, int *fd, uint64_t *offset)
+{
+    if (store->n_parts) {
+        const lt_home *home = &store->homes[lt_store_index(store, tensor)];
+        const lt_store *part = store->parts[home->part].store;
+        return lt_store_in_place(part, lt_store_at(part, home->tensor), fd, offset);
+    }
+    if (store->format->in_place && !store->format->in_place(store, tensor)) return false;
+    *fd = lt_source_fd(store->source);
+    *offset = tensor->offset;
+    return true;
+}
+
 lt_status lt_store_blame(const lt_store *store, const lt_tensor *tensor, lt_error *err)
 {
-    return lt_error_where(err, "%s: tensor '%s'", lt_store_path(store), tensor->name);
+    const char *path = lt_store_path(store);
+    if (store->n_parts)
+        path = lt_store_path(store->parts[lt_store_file_of(store, tensor)].store);
+    return lt_error_where(err, "%s: tensor '%s'", path, tensor->name);
+}
+
+size_t lt_store_file_count(const lt_store *store)
+{
+    return store->n_parts ? store->n_parts : 1;
+}
+
+const char *lt_store_file(const lt_store *store, size_t file)
+{
+    return store->n_parts ? store->parts[file].file : lt_store_path(store);
+}
+
+size_t lt_store_file_of(const lt_store *store, const lt_tensor *tensor)
+{
+    return store->n_parts ? store->homes[lt_store_index(store, tensor)].part : 0;
+}
+
+const char *lt_verdict_text(lt_verdict verdict)
+{
+    return verdict == LT_PLAIN  ? "plain"
+        : verdict == LT_UNKNOWN ? "unknown"
+                                : "dangerous";
+}
+
+size_t lt_store_global_count(const lt_store *store)
+{
+    return store->n_globals;
+}
+
+const lt_global *lt_store_global(const lt_store *store, size_t index)
+{
+    return &store->globals[index];
+}
+
+size_t lt_store_aside_count(const lt_store *store)
+{
+    return store->n_asides;
+}
+
+const lt_aside *lt_store_aside(const lt_store *store, size_t index)
+{
+    return &store->asides[index];
+}
+
+const char *lt_store_wrapper(const lt_store *store)
+{
+    return store->wrapper ? store->wrapper : "";
+}
+
+lt_status lt_store_usable(const lt_store *store, bool salvage, lt_error *err)
+{
+    for (size_t i = 0; i < store->n_globals && !salvage; i++) {
+        if (store->globals[i].verdict != LT_DANGEROUS) continue;
+        lt_error_set(err, LT_ERR_FORMAT,
+            "the pickle in it names '%s': unpickling it would run code; 'convert "
+            "--salvage' takes the tensors out of it",
+            store->globals[i].name);
+        return lt_error_where(err, "%s", lt_store_path(store));
+    }
+    for (size_t i = 0; i < store->n_asides; i++) {
+        if (!store->asides[i].unread) continue;
+        lt_error_set(err, LT_ERR_UNSUPPORTED, "'%s' is not read: %s",
+            store->asides[i].path, store->asides[i].what);
+        return lt_error_where(err, "%s", lt_store_path(store));
+    }
+    return LT_OK;
 }

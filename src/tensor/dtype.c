@@ -7,28 +7,30 @@
 #include <strings.h>
 
 static const lt_dtype_info table[LT_DTYPE_COUNT] = {
-    [LT_BOOL] = { "BOOL", 8, false, false, 0 },
-    [LT_F4] = { "F4", 4, true, false, 0 },
-    [LT_F6_E2M3] = { "F6_E2M3", 6, true, false, 0 },
-    [LT_F6_E3M2] = { "F6_E3M2", 6, true, false, 0 },
-    [LT_U8] = { "U8", 8, false, false, 0 },
-    [LT_I8] = { "I8", 8, false, false, 0 },
-    [LT_F8_E5M2] = { "F8_E5M2", 8, true, true, 61440 },
-    [LT_F8_E4M3] = { "F8_E4M3", 8, true, true, 0x1.d000000000001p8 },
-    [LT_F8_E8M0] = { "F8_E8M0", 8, true, false, 0 },
-    [LT_F8_E4M3FNUZ] = { "F8_E4M3FNUZ", 8, true, false, 0 },
-    [LT_F8_E5M2FNUZ] = { "F8_E5M2FNUZ", 8, true, false, 0 },
-    [LT_I16] = { "I16", 16, false, false, 0 },
-    [LT_U16] = { "U16", 16, false, false, 0 },
-    [LT_F16] = { "F16", 16, true, true, 65520 },
-    [LT_BF16] = { "BF16", 16, true, true, 0x1.ffp127 },
-    [LT_I32] = { "I32", 32, false, false, 0 },
-    [LT_U32] = { "U32", 32, false, false, 0 },
-    [LT_F32] = { "F32", 32, true, true, 0x1.ffffffp127 },
-    [LT_C64] = { "C64", 64, false, false, 0 },
-    [LT_F64] = { "F64", 64, true, true, HUGE_VAL },
-    [LT_I64] = { "I64", 64, false, false, 0 },
-    [LT_U64] = { "U64", 64, false, false, 0 },
+    [LT_BOOL] = { "BOOL", 8, false, false, 0, "bool", 1 },
+    [LT_F4] = { "F4", 4, true, false, 0, NULL, 1 },
+    [LT_F6_E2M3] = { "F6_E2M3", 6, true, false, 0, NULL, 1 },
+    [LT_F6_E3M2] = { "F6_E3M2", 6, true, false, 0, NULL, 1 },
+    [LT_U8] = { "U8", 8, false, false, 0, "uint8", 1 },
+    [LT_I8] = { "I8", 8, false, false, 0, "int8", 1 },
+    [LT_F8_E5M2] = { "F8_E5M2", 8, true, true, 61440, "float8_e5m2", 1 },
+    [LT_F8_E4M3] = { "F8_E4M3", 8, true, true, 0x1.d000000000001p8, "float8_e4m3fn", 1 },
+    [LT_F8_E8M0] = { "F8_E8M0", 8, true, false, 0, "float8_e8m0fnu", 1 },
+    [LT_F8_E4M3FNUZ] = { "F8_E4M3FNUZ", 8, true, false, 0, "float8_e4m3fnuz", 1 },
+    [LT_F8_E5M2FNUZ] = { "F8_E5M2FNUZ", 8, true, false, 0, "float8_e5m2fnuz", 1 },
+    [LT_I16] = { "I16", 16, false, false, 0, "int16", 2 },
+    [LT_U16] = { "U16", 16, false, false, 0, "uint16", 2 },
+    [LT_F16] = { "F16", 16, true, true, 65520, "float16", 2 },
+    [LT_BF16] = { "BF16", 16, true, true, 0x1.ffp127, "bfloat16", 2 },
+    [LT_I32] = { "I32", 32, false, false, 0, "int32", 4 },
+    [LT_U32] = { "U32", 32, false, false, 0, "uint32", 4 },
+    [LT_F32] = { "F32", 32, true, true, 0x1.ffffffp127, "float32", 4 },
+    [LT_C64] = { "C64", 64, false, false, 0, "complex64", 4 },
+    [LT_F64] = { "F64", 64, true, true, HUGE_VAL, "float64", 8 },
+    [LT_I64] = { "I64", 64, false, false, 0, "int64", 8 },
+    [LT_U64] = { "U64", 64, false, false, 0, "uint64", 8 },
+    [LT_C32] = { "C32", 32, false, false, 0, "complex32", 2 },
+    [LT_C128] = { "C128", 128, false, false, 0, "complex128", 8 },
 };
 
 const lt_dtype_info *lt_dtype_get(lt_dtype dtype)
@@ -38,8 +40,18 @@ const lt_dtype_info *lt_dtype_get(lt_dtype dtype)
 
 bool lt_dtype_by_name(const char *name, lt_dtype *out)
 {
-    for (int i = 0; i < LT_DTYPE_COUNT; i++) {
+    for (int i = 0; i < LT_C32; i++) {
         if (strcmp(table[i].name, name)) continue;
+        *out = (lt_dtype)i;
+        return true;
+    }
+    return false;
+}
+
+bool lt_dtype_by_torch(const char *name, lt_dtype *out)
+{
+    for (int i = 0; i < LT_DTYPE_COUNT; i++) {
+        if (!table[i].torch || strcmp(table[i].torch, name)) continue;
         *out = (lt_dtype)i;
         return true;
     }
