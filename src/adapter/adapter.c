@@ -281,19 +281,10 @@ static lt_status group(lt_adapter *a, lt_error *err)
 
 static lt_status read_config(lt_adapter *a, const char *path, lt_error *err)
 {
-    lt_source *src = NULL;
-    lt_status st = lt_source_open(&src, path, err);
+    size_t size = 0;
+    lt_status st = lt_read_text(path, LT_MAX_CONFIG_SIZE, &a->config_text, &size, err);
     if (st) return st;
-    uint64_t size = lt_source_size(src);
-    if (size > LT_MAX_CONFIG_SIZE) {
-        st = lt_error_set(err, LT_ERR_LIMIT, "over %u bytes", LT_MAX_CONFIG_SIZE);
-    } else {
-        a->config_text = calloc(1, (size_t)size + 1);
-        if (!a->config_text) st = lt_error_set(err, LT_ERR_NOMEM, "out of memory");
-    }
-    if (!st) st = lt_source_read(src, 0, a->config_text, (size_t)size, err);
-    lt_source_close(src);
-    if (!st) st = lt_peft_config_parse(&a->config, a->config_text, (size_t)size, err);
+    st = lt_peft_config_parse(&a->config, a->config_text, size, err);
     return st ? lt_error_where(err, "%s", path) : LT_OK;
 }
 

@@ -18,6 +18,10 @@
 #define LT_MAX_SPOOL_SIZE (64ull << 30)
 /* Files of one model. */
 #define LT_MAX_SHARDS 1000u
+/* Entries of one folder; files copied beside a model's weights and how deep they lie. */
+#define LT_MAX_FOLDER_ENTRIES 100000u
+#define LT_MAX_SIDECARS 20000u
+#define LT_MAX_FOLDER_DEPTH 8
 /* Different globals that one file's pickles may name. */
 #define LT_MAX_GLOBALS 10000u
 #define LT_MAX_THREADS 256

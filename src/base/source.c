@@ -182,3 +182,26 @@ lt_status lt_source_read(
     }
     return LT_OK;
 }
+
+lt_status lt_read_text(
+    const char *path, uint64_t limit, char **text, size_t *size, lt_error *err)
+{
+    lt_source *src = NULL;
+    *text = NULL;
+    lt_status st = lt_source_open(&src, path, err);
+    if (st) return st;
+    if (src->size > limit)
+        st = lt_error_set(
+            err, LT_ERR_LIMIT, "over %llu bytes", (unsigned long long)limit);
+    char *p = st ? NULL : calloc(1, (size_t)src->size + 1);
+    if (!st && !p) st = lt_error_set(err, LT_ERR_NOMEM, "out of memory");
+    if (!st) st = lt_source_read(src, 0, p, (size_t)src->size, err);
+    if (!st) {
+        *text = p;
+        *size = (size_t)src->size;
+    } else {
+        free(p);
+    }
+    lt_source_close(src);
+    return st ? lt_error_where(err, "%s", path) : LT_OK;
+}

@@ -81,6 +81,9 @@ lt_status lt_store_open_file(
 lt_status lt_store_open_as(
     lt_store **out, const char *path, lt_reading reading, lt_error *err)
 {
+    if (strcmp(path, "-") && lt_is_folder(path))
+        return lt_folder_open(out, path, reading, err);
+    if (lt_is_index_name(path)) return lt_index_open(out, path, reading, err);
     return lt_store_open_file(out, path, reading, err);
 }
 
