@@ -52,12 +52,14 @@ bool lt_module_has_kernel(const lt_module *module);
 
 typedef struct lt_adapter lt_adapter;
 
-/* path is a file, a PEFT folder (adapter_config.json beside adapter_model.safetensors) or
- * "-". A file named adapter_model.* takes the adapter_config.json beside it. Reads
+/* path is a file, a PEFT folder (adapter_config.json beside adapter_model.safetensors or
+ * .bin), a folder with diffusers' pytorch_lora_weights.safetensors or .bin, or "-". A file named adapter_model.* takes the adapter_config.json beside it. Reads
  * headers and one-element tensors only. LT_ERR_MISMATCH when the file holds no adapter.
  */
 lt_status lt_adapter_open(lt_adapter **out, const char *path, lt_error *err) LT_MUST_USE;
-/* The same from an open store, which the adapter takes over on success. */
+/* True for a folder with PEFT's config or diffusers' adapter file in it. */
+bool lt_is_adapter_folder(const char *path);
+/* An adapter from an open store, which the adapter takes over on success. */
 lt_status lt_adapter_new(lt_adapter **out, lt_store **store, lt_error *err) LT_MUST_USE;
 void lt_adapter_free(lt_adapter *adapter);
 
@@ -91,7 +93,8 @@ lt_status lt_module_load(const lt_adapter *adapter, const lt_module *module, dou
 typedef struct lt_adapter_out lt_adapter_out;
 
 typedef struct lt_adapter_plan {
-    const char *path; /* a file, "-", or a folder (trailing '/' or existing): PEFT */
+    const char *path;   /* a file, "-", or a folder (trailing '/' or existing): PEFT */
+    const char *format; /* "safetensors" or "torch"; NULL: by the file's extension */
     const lt_dialect *dialect;
     bool overwrite;
     const lt_family *family; /* for metadata */

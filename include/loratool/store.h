@@ -124,23 +124,57 @@ typedef struct lt_writer lt_writer;
 /* The order in which tensors are laid out. */
 typedef enum lt_order {
     LT_ORDER_GIVEN,     /* as added */
-    LT_ORDER_REFERENCE, /* as the reference writer does: dtype descending, then name */
+    LT_ORDER_REFERENCE, /* as safetensors' writer does: dtype descending, then name */
 } lt_order;
 
+/* Where tensors go and in which form. Strings are copied; like is borrowed until commit.
+ */
+typedef struct lt_output {
+    const char *path;   /* a file, "-" for standard output, or a folder */
+    const char *format; /* "safetensors" or "torch"; NULL: by the file's extension, in a
+                           folder as like */
+    bool overwrite;
+    bool folder;             /* path is one */
+    const char *wrapper;     /* torch: the dotted path of the dict that holds the tensors
+                                ("state_dict"), NULL or "" for none */
+    const lt_store *like;    /* in a folder: the model whose files are repeated: names,
+                                shards, components, metadata; NULL: one file */
+    uint64_t max_shard_size; /* in a folder: bytes of tensors a file; 0: like's shards */
+} lt_output;
+
+/* True for a folder that exists and for names that end in '/'. */
+bool lt_path_is_folder_output(const char *path);
+
 /* Plan first (add, set metadata), then begin, then put bytes from any thread, then
- * commit: the file appears whole or not at all. path "-" is standard output. */
+ * commit: the file or folder appears whole or not at all. */
 lt_status lt_writer_new(
-    lt_writer **out, const char *path, bool overwrite, lt_error *err) LT_MUST_USE;
-void lt_writer_close(lt_writer *writer); /* without commit: removes the temporary file */
+    lt_writer **out, const lt_output *output, lt_error *err) LT_MUST_USE;
+void lt_writer_close(lt_writer *writer); /* without commit: removes temporary files */
 
 /* Returns the tensor's index by *index (NULL allowed). Name and shape are copied. */
 lt_status lt_writer_add(lt_writer *writer, const char *name, lt_dtype dtype,
     unsigned n_dims, const uint64_t *shape, size_t *index, lt_error *err) LT_MUST_USE;
 
-/* May be changed until begin; values (not keys or lengths) until commit. */
-lt_metadata *lt_writer_metadata(lt_writer *writer);
+/* Tensor index is the same memory as the earlier tensor of. *shared tells whether the
+ * format can hold that: then index must not be put; otherwise it is a copy that has to
+ * be.
+ */
+void lt_writer_alias(lt_writer *writer, size_t index, size_t of, bool *shared);
 
-/* Fixes the layout. No tensor can be added afterwards. */
+/* Of the one file; may be changed until begin; values (not keys or lengths) until commit.
+ * In a folder every file has like's, see lt_writer_file_metadata. */
+lt_metadata *lt_writer_metadata(lt_writer *writer);
+/* False for formats that have no place for it: it is then left out. */
+bool lt_writer_holds_metadata(const lt_writer *writer);
+
+/* Decides which tensor goes into which file; no tensor can be added afterwards. Called by
+ * begin unless it was before. */
+lt_status lt_writer_plan(lt_writer *writer, lt_order order, lt_error *err) LT_MUST_USE;
+size_t lt_writer_file_count(const lt_writer *writer);
+const char *lt_writer_file(const lt_writer *writer, size_t file);
+lt_metadata *lt_writer_file_metadata(lt_writer *writer, size_t file);
+
+/* Fixes the layout. */
 lt_status lt_writer_begin(lt_writer *writer, lt_order order, lt_error *err) LT_MUST_USE;
 
 /* Bytes [first, first + size) of tensor index. Every byte must be put exactly once. */
@@ -151,20 +185,24 @@ lt_status lt_writer_put(lt_writer *writer, size_t index, uint64_t first, const v
 lt_status lt_writer_copy(lt_writer *writer, size_t index, const lt_store *store,
     const lt_tensor *tensor, lt_error *err) LT_MUST_USE;
 
-/* SHA-256 (64 lower-case hex digits and NUL) of the data section as put so far. */
+/* A file of a folder output that holds no tensors, copied from a path. */
+lt_status lt_writer_copy_file(
+    lt_writer *writer, const char *name, const char *from, lt_error *err) LT_MUST_USE;
+
+/* SHA-256 (64 lower-case hex digits and NUL) of a file's data section as put so far. */
 #define LT_HASH_SIZE 65
 lt_status lt_writer_hash(
-    lt_writer *writer, char hex[LT_HASH_SIZE], lt_error *err) LT_MUST_USE;
+    lt_writer *writer, size_t file, char hex[LT_HASH_SIZE], lt_error *err) LT_MUST_USE;
 
 /* sd-scripts' sshs_legacy_hash: SHA-256 of bytes [0x100000, 0x110000) of the file as it
  * would be with the ss_* metadata entries alone; callers keep the first 8 digits. */
 lt_status lt_writer_legacy_hash(
-    lt_writer *writer, char hex[LT_HASH_SIZE], lt_error *err) LT_MUST_USE;
+    lt_writer *writer, size_t file, char hex[LT_HASH_SIZE], lt_error *err) LT_MUST_USE;
 
-/* LT_ERR_INTERNAL when bytes are missing. Writes the header last. */
+/* LT_ERR_INTERNAL when bytes are missing. Writes headers last. */
 lt_status lt_writer_commit(lt_writer *writer, lt_error *err) LT_MUST_USE;
 
-uint64_t lt_writer_size(const lt_writer *writer); /* of the whole file, after begin */
+uint64_t lt_writer_size(const lt_writer *writer); /* of all its files, after commit */
 
 #ifdef __cplusplus
 }

@@ -288,6 +288,40 @@ static lt_status read_config(lt_adapter *a, const char *path, lt_error *err)
     return st ? lt_error_where(err, "%s", path) : LT_OK;
 }
 
+/* The first of the names that is in the folder (ending in a slash), into file. */
+static bool find_in(const char *folder, const char *const *names, char *file, size_t size)
+{
+    for (; *names; names++) {
+        snprintf(file, size, "%s%s", folder, *names);
+        if (!access(file, F_OK)) return true;
+    }
+    return false;
+}
+
+/* PEFT's names, then diffusers'; safetensors before pickles. */
+static const char *const peft_files[] = { "adapter_model.safetensors",
+    "adapter_model.bin", NULL };
+static const char *const diffusers_files[] = { "pytorch_lora_weights.safetensors",
+    "pytorch_lora_weights.bin", NULL };
+
+/* The tensor file of an adapter's folder, and the sidecar that goes with it. */
+static lt_status locate_in_folder(
+    const char *path, char *file, char *config, size_t size, lt_error *err)
+{
+    char folder[4096];
+    const char *sep = path[strlen(path) - 1] == '/' ? "" : "/";
+    snprintf(folder, sizeof folder, "%s%s", path, sep);
+    snprintf(config, size, "%sadapter_config.json", folder);
+    bool peft = !access(config, F_OK);
+    if (!peft) *config = '\0';
+    if (find_in(folder, peft ? peft_files : diffusers_files, file, size)) return LT_OK;
+    lt_error_set(err, LT_ERR_MISMATCH,
+        peft ? "holds adapter_config.json, but no adapter_model.safetensors or .bin"
+             : "is a folder without adapter_config.json or pytorch_lora_weights: not an "
+               "adapter");
+    return lt_error_where(err, "%s", path);
+}
+
 /* The tensor file that path stands for, and the sidecar that goes with it ("" if none).
  */
 static lt_status locate(
@@ -296,22 +330,19 @@ static lt_status locate(
     *config = '\0';
     const char *slash = strrchr(path, '/');
     int dir = slash ? (int)(slash - path + 1) : 0;
-    if (lt_is_folder(path)) {
-        const char *sep = path[strlen(path) - 1] == '/' ? "" : "/";
-        snprintf(file, size, "%s%sadapter_model.safetensors", path, sep);
-        snprintf(config, size, "%s%sadapter_config.json", path, sep);
-        if (access(config, F_OK)) {
-            lt_error_set(err, LT_ERR_MISMATCH,
-                "is a folder without adapter_config.json, so not a PEFT adapter");
-            return lt_error_where(err, "%s", path);
-        }
-        return LT_OK;
-    }
+    if (lt_is_folder(path)) return locate_in_folder(path, file, config, size, err);
     snprintf(file, size, "%s", path);
     if (strncmp(path + dir, "adapter_model.", 14)) return LT_OK;
     snprintf(config, size, "%.*sadapter_config.json", dir, path);
     if (access(config, F_OK)) *config = '\0';
     return LT_OK;
+}
+
+bool lt_is_adapter_folder(const char *path)
+{
+    char file[4200], config[4200];
+    return strlen(path) < 4000 && lt_is_folder(path)
+        && (!locate_in_folder(path, file, config, sizeof file, NULL) || *config);
 }
 
 lt_status lt_adapter_open(lt_adapter **out, const char *path, lt_error *err)

@@ -80,7 +80,9 @@ static lt_status open_folder(lt_adapter_out *o, char *file, size_t size, lt_erro
             path[n - 1] == '/' ? "" : "/");
     snprintf(
         o->config_path, sizeof o->config_path, "%sadapter_config.json", o->folder_path);
-    snprintf(file, size, "%sadapter_model.safetensors", o->folder_path);
+    bool torch = o->plan.format && !strcmp(o->plan.format, "torch");
+    snprintf(
+        file, size, "%sadapter_model.%s", o->folder_path, torch ? "bin" : "safetensors");
     if (!mkdir(o->folder_path, 0777)) {
         o->made_folder = true;
     } else if (errno != EEXIST) {
@@ -110,7 +112,8 @@ lt_status lt_adapter_out_new(
             "the output is a folder, which only the peft dialect writes, not %s",
             plan->dialect->id);
     if (!st && o->folder) st = open_folder(o, file, sizeof file, err);
-    if (!st) st = lt_writer_new(&o->writer, file, plan->overwrite, err);
+    lt_output output = { file, plan->format, plan->overwrite, false, NULL, NULL, 0 };
+    if (!st) st = lt_writer_new(&o->writer, &output, err);
     if (st) {
         lt_adapter_out_close(o);
         return st;

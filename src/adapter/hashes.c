@@ -8,7 +8,8 @@
 static const struct row {
     const char *key, *prefix;
     int digits;
-    lt_status (*compute)(lt_writer *writer, char hex[LT_HASH_SIZE], lt_error *err);
+    lt_status (*compute)(
+        lt_writer *writer, size_t file, char hex[LT_HASH_SIZE], lt_error *err);
 } rows[] = {
     { "sshs_model_hash", "", 64, lt_writer_hash },
     { "sshs_legacy_hash", "", 8, lt_writer_legacy_hash },
@@ -34,15 +35,24 @@ lt_status lt_hashes_reserve(lt_metadata *meta, lt_error *err)
     return st;
 }
 
-lt_status lt_hashes_fill(lt_writer *writer, lt_error *err)
+static lt_status fill_file(lt_writer *writer, size_t file, lt_error *err)
 {
-    lt_metadata *meta = lt_writer_metadata(writer);
+    lt_metadata *meta = lt_writer_file_metadata(writer, file);
     char hex[LT_HASH_SIZE];
     lt_status st = LT_OK;
     for (size_t i = 0; i < sizeof rows / sizeof *rows && !st; i++) {
         if (!lt_metadata_get(meta, rows[i].key)) continue;
-        st = rows[i].compute(writer, hex, err);
+        st = rows[i].compute(writer, file, hex, err);
         if (!st) st = set_value(meta, &rows[i], hex, err);
     }
+    return st;
+}
+
+lt_status lt_hashes_fill(lt_writer *writer, lt_error *err)
+{
+    lt_status st = LT_OK;
+    if (!lt_writer_holds_metadata(writer)) return LT_OK;
+    for (size_t i = 0; i < lt_writer_file_count(writer) && !st; i++)
+        st = fill_file(writer, i, err);
     return st;
 }

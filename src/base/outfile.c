@@ -2,6 +2,7 @@
 #define _GNU_SOURCE /* copy_file_range, renameat2 */
 #include "base/outfile.h"
 
+#include "base/abandon.h"
 #include "base/mem.h"
 #include "base/source.h"
 
@@ -15,7 +16,6 @@
 #include <unistd.h>
 
 #define COPY_CHUNK ((size_t)4 << 20)
-#define MAX_OPEN 16
 
 struct lt_outfile {
     int fd;
@@ -23,33 +23,6 @@ struct lt_outfile {
     _Atomic uint64_t end; /* one past the last byte written */
     char *path, *temp;    /* temp is NULL for standard output and after commit */
 };
-
-/* Temporary names that a signal handler must remove. */
-static _Atomic(char *) open_temps[MAX_OPEN];
-
-static void remember_temp(char *temp)
-{
-    for (int i = 0; i < MAX_OPEN; i++) {
-        char *none = NULL;
-        if (atomic_compare_exchange_strong(&open_temps[i], &none, temp)) return;
-    }
-}
-
-static void forget_temp(char *temp)
-{
-    for (int i = 0; i < MAX_OPEN; i++) {
-        char *mine = temp;
-        if (atomic_compare_exchange_strong(&open_temps[i], &mine, NULL)) return;
-    }
-}
-
-void lt_outfile_abandon_all(void)
-{
-    for (int i = 0; i < MAX_OPEN; i++) {
-        char *temp = atomic_load(&open_temps[i]);
-        if (temp) unlink(temp);
-    }
-}
 
 static lt_status make_temp(lt_outfile *f, lt_error *err)
 {
@@ -67,7 +40,7 @@ static lt_status make_temp(lt_outfile *f, lt_error *err)
         f->temp = NULL;
         return LT_ERR_IO;
     }
-    remember_temp(f->temp);
+    lt_abandon_remember(f->temp);
     mode_t mask = umask(0);
     umask(mask);
     fchmod(f->fd, 0666 & ~mask);
@@ -115,6 +88,34 @@ lt_status lt_outfile_open(
     lt_status st = f->path ? open_target(f, err) : LT_ERR_NOMEM;
     if (st) {
         lt_error_where(err, "%s", f->to_stdout ? "standard output" : path);
+        lt_outfile_close(f);
+        return st;
+    }
+    *out = f;
+    return LT_OK;
+}
+
+lt_status lt_outfile_scratch(lt_outfile **out, const lt_outfile *beside, lt_error *err)
+{
+    *out = NULL;
+    lt_outfile *f = calloc(1, sizeof *f);
+    if (!f) return lt_error_set(err, LT_ERR_NOMEM, "out of memory");
+    f->fd = -1;
+    f->path = lt_strdup(beside->path, err);
+    lt_status st = f->path ? LT_OK : LT_ERR_NOMEM;
+    if (!st && beside->to_stdout) {
+        f->fd = lt_temp_fd(err);
+        if (f->fd < 0) st = LT_ERR_IO;
+    } else if (!st) {
+        st = make_temp(f, err);
+    }
+    if (!st && f->temp) {
+        unlink(f->temp);
+        lt_abandon_forget(f->temp);
+        free(f->temp);
+        f->temp = NULL;
+    }
+    if (st) {
         lt_outfile_close(f);
         return st;
     }
@@ -260,6 +261,7 @@ lt_status lt_outfile_commit(lt_outfile *f, lt_error *err)
 {
     if (f->to_stdout) return send_to_stdout(f, err);
     if (fsync(f->fd)) return write_failed(f, err);
+    if (!f->temp) return lt_error_set(err, LT_ERR_INTERNAL, "a scratch file has no name");
     int rc = f->overwrite ? rename(f->temp, f->path)
                           : rename_without_clobber(f->temp, f->path);
     if (rc && errno == EEXIST && !f->overwrite) {
@@ -267,7 +269,7 @@ lt_status lt_outfile_commit(lt_outfile *f, lt_error *err)
         return lt_error_where(err, "%s", f->path);
     }
     if (rc) return write_failed(f, err);
-    forget_temp(f->temp);
+    lt_abandon_forget(f->temp);
     free(f->temp);
     f->temp = NULL;
     sync_folder(f->path);
@@ -278,7 +280,7 @@ void lt_outfile_close(lt_outfile *f)
 {
     if (!f) return;
     if (f->temp) {
-        forget_temp(f->temp);
+        lt_abandon_forget(f->temp);
         unlink(f->temp);
     }
     if (f->fd >= 0) close(f->fd);

@@ -19,6 +19,11 @@ typedef struct lt_outfile lt_outfile;
 lt_status lt_outfile_open(
     lt_outfile **out, const char *path, bool overwrite, lt_error *err) LT_MUST_USE;
 
+/* A nameless file in the folder that beside will be in, for what is assembled later; it
+ * is gone with lt_outfile_close. */
+lt_status lt_outfile_scratch(
+    lt_outfile **out, const lt_outfile *beside, lt_error *err) LT_MUST_USE;
+
 /* Writes size bytes at offset; safe to call from several threads. */
 lt_status lt_outfile_write(lt_outfile *file, uint64_t offset, const void *src,
     size_t size, lt_error *err) LT_MUST_USE;
@@ -33,9 +38,5 @@ lt_status lt_outfile_copy(lt_outfile *file, uint64_t offset, int in, uint64_t in
 
 lt_status lt_outfile_commit(lt_outfile *file, lt_error *err) LT_MUST_USE;
 void lt_outfile_close(lt_outfile *file); /* NULL allowed */
-
-/* Removes the temporary files of all open outputs; async-signal-safe, for handlers of
- * signals that end the process. */
-void lt_outfile_abandon_all(void);
 
 #endif

@@ -191,8 +191,8 @@ lt_status lt_read_text(
     lt_status st = lt_source_open(&src, path, err);
     if (st) return st;
     if (src->size > limit)
-        st = lt_error_set(
-            err, LT_ERR_LIMIT, "over %llu bytes", (unsigned long long)limit);
+        st =
+            lt_error_set(err, LT_ERR_LIMIT, "over %llu bytes", (unsigned long long)limit);
     char *p = st ? NULL : calloc(1, (size_t)src->size + 1);
     if (!st && !p) st = lt_error_set(err, LT_ERR_NOMEM, "out of memory");
     if (!st) st = lt_source_read(src, 0, p, (size_t)src->size, err);

@@ -131,29 +131,64 @@ bool lt_is_index_name(const char *path); /* model.safetensors.index.json */
 
 /* ---- writers ----------------------------------------------------------------------- */
 
+/* One file that is being written. */
+typedef struct lt_volume {
+    const struct lt_sink *sink;
+    const char *name;     /* relative to the folder; of a single file, its path */
+    lt_outfile *file;     /* what will appear */
+    lt_outfile *data;     /* holds the tensors: file, or a scratch file beside it */
+    const size_t *layout; /* indices of its tensors in the order of their data */
+    size_t count;
+    size_t prefix_size; /* what the tensors' names have in front in the whole model */
+    size_t group;       /* of like */
+    lt_metadata *metadata;
+    uint64_t data_at; /* of the first tensor's data in data */
+    uint64_t data_size;
+    uint64_t file_size; /* after commit */
+} lt_volume;
+
 typedef struct lt_sink {
-    const char *name;
-    /* Header bytes for the laid-out tensors (offset = position in the data section) and
-     * the metadata; malloc memory handed to the caller. Its size depends on the lengths
-     * of the metadata values only, not on their content. */
-    lt_status (*make_header)(
-        const lt_writer *writer, char **header, size_t *size, lt_error *err);
+    const char *id;
+    const char *extensions[6]; /* NULL ends; the first is written in folders */
+    bool holds_metadata, holds_aliases;
+    bool (*holds)(lt_dtype dtype);
+    /* The tensors' data lies in the file itself, behind a header: malloc memory handed to
+     * the caller. Its size depends on the lengths of the metadata values only, not on
+     * their content. */
+    lt_status (*make_header)(const lt_writer *writer, const lt_volume *volume,
+        char **header, size_t *size, lt_error *err);
+    /* Or (make_header NULL) it is put into a scratch file, from which this makes the
+     * file.
+     */
+    lt_status (*assemble)(const lt_writer *writer, lt_volume *volume, lt_error *err);
 } lt_sink;
 
-extern const lt_sink lt_sink_safetensors;
+extern const lt_sink lt_sink_safetensors, lt_sink_torch;
 
 struct lt_writer {
-    const lt_sink *sink;
-    lt_outfile *file;
+    lt_output output;
+    struct lt_outfolder *folder;
     lt_arena arena;
-    lt_tensor *tensors; /* as added */
-    size_t *layout;     /* indices in the order of their data */
-    size_t count, capacity, layout_capacity;
+    lt_tensor *tensors; /* as added; offset: in its volume's data */
+    size_t count, capacity;
+    size_t *alias_of;  /* of each tensor; itself when it has data of its own */
+    size_t *volume_of; /* after plan */
+    size_t aliases_capacity;
     lt_map by_name;
-    lt_metadata metadata;
-    uint64_t header_size, data_size;
+    lt_metadata metadata; /* of a single file */
+    lt_volume *volumes;
+    size_t n_volumes, volumes_capacity;
     _Atomic uint64_t put;
-    bool begun;
+    uint64_t put_wanted, extra_size;
+    bool planned, begun;
 };
+
+/* Divides the tensors into volumes (layout.c). */
+lt_status lt_layout_plan(lt_writer *writer, lt_order order, lt_error *err) LT_MUST_USE;
+/* Name of an index that belongs to a group's volumes, or NULL; in the writer's arena. */
+lt_status lt_layout_write_indices(lt_writer *writer, lt_error *err) LT_MUST_USE;
+/* The sink of a single file. */
+lt_status lt_layout_sink(
+    const lt_output *output, const lt_sink **sink, lt_error *err) LT_MUST_USE;
 
 #endif

@@ -47,13 +47,13 @@ static cJSON *tensor_entry(const lt_tensor *t)
     return NULL;
 }
 
-static bool add_tensors(cJSON *root, const lt_writer *w)
+static bool add_tensors(cJSON *root, const lt_writer *w, const lt_volume *v)
 {
-    for (size_t i = 0; i < w->count; i++) {
-        const lt_tensor *t = &w->tensors[w->layout[i]];
+    for (size_t i = 0; i < v->count; i++) {
+        const lt_tensor *t = &w->tensors[v->layout[i]];
         cJSON *entry = tensor_entry(t);
         if (!entry) return false;
-        if (!cJSON_AddItemToObject(root, t->name, entry)) {
+        if (!cJSON_AddItemToObject(root, t->name + v->prefix_size, entry)) {
             cJSON_Delete(entry);
             return false;
         }
@@ -62,12 +62,12 @@ static bool add_tensors(cJSON *root, const lt_writer *w)
 }
 
 static lt_status make_header(
-    const lt_writer *w, char **header, size_t *size, lt_error *err)
+    const lt_writer *w, const lt_volume *v, char **header, size_t *size, lt_error *err)
 {
     *header = NULL;
     cJSON *root = cJSON_CreateObject();
     char *text = NULL;
-    if (root && add_metadata(root, &w->metadata) && add_tensors(root, w))
+    if (root && add_metadata(root, v->metadata) && add_tensors(root, w, v))
         text = cJSON_PrintUnformatted(root);
     cJSON_Delete(root);
     if (!text) return lt_error_set(err, LT_ERR_NOMEM, "out of memory for the header");
@@ -92,4 +92,13 @@ static lt_status make_header(
     return LT_OK;
 }
 
-const lt_sink lt_sink_safetensors = { "safetensors", make_header };
+static bool holds(lt_dtype dtype)
+{
+    return dtype < LT_C32; /* those from there on are torch's own */
+}
+
+const lt_sink lt_sink_safetensors = { .id = "safetensors",
+    .extensions = { "safetensors", "sft", NULL },
+    .holds_metadata = true,
+    .holds = holds,
+    .make_header = make_header };

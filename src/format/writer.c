@@ -4,25 +4,62 @@
 #include "base/digest.h"
 #include "base/limits.h"
 #include "base/mem.h"
+#include "base/outfolder.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define HASH_CHUNK ((size_t)1 << 20)
+#define CHUNK ((size_t)1 << 20)
 
-/* The first row is the default. */
-static const lt_sink *const sinks[] = {
-    &lt_sink_safetensors,
-};
+bool lt_path_is_folder_output(const char *path)
+{
+    size_t n = strlen(path);
+    return n && strcmp(path, "-") && (path[n - 1] == '/' || lt_is_folder(path));
+}
 
-lt_status lt_writer_new(lt_writer **out, const char *path, bool overwrite, lt_error *err)
+/* The one file of an output that is no folder is opened at once, so that one that cannot
+ * be made is told before the work. */
+static lt_status open_single(lt_writer *w, lt_error *err)
+{
+    const lt_sink *sink = NULL;
+    lt_status st = lt_layout_sink(&w->output, &sink, err);
+    if (!st)
+        st = lt_grow(
+            (void **)&w->volumes, &w->volumes_capacity, 1, sizeof *w->volumes, err);
+    if (st) return st;
+    lt_volume *v = &w->volumes[0];
+    *v = (lt_volume){ .sink = sink, .name = w->output.path, .metadata = &w->metadata };
+    w->n_volumes = 1;
+    return lt_outfile_open(&v->file, w->output.path, w->output.overwrite, err);
+}
+
+static lt_status copy_output(lt_writer *w, const lt_output *output, lt_error *err)
+{
+    lt_output *o = &w->output;
+    *o = *output;
+    o->path = lt_arena_strdup(&w->arena, output->path, err);
+    o->format = NULL;
+    if (output->format) o->format = lt_arena_strdup(&w->arena, output->format, err);
+    const char *wrapper = output->wrapper ? output->wrapper : "";
+    o->wrapper = lt_arena_strdup(&w->arena, wrapper, err);
+    bool ok = o->path && o->wrapper && (o->format || !output->format);
+    return ok ? LT_OK : LT_ERR_NOMEM;
+}
+
+lt_status lt_writer_new(lt_writer **out, const lt_output *output, lt_error *err)
 {
     *out = NULL;
     lt_writer *w = calloc(1, sizeof *w);
     if (!w) return lt_error_set(err, LT_ERR_NOMEM, "out of memory");
-    w->sink = sinks[0];
-    lt_status st = lt_outfile_open(&w->file, path, overwrite, err);
+    lt_status st = copy_output(w, output, err);
+    if (!st && output->max_shard_size && !output->folder)
+        st = lt_error_set(
+            err, LT_ERR_ARG, "shards need a folder as output: end its name in '/'");
+    if (!st)
+        st = output->folder
+            ? lt_outfolder_open(&w->folder, output->path, output->overwrite, err)
+            : open_single(w, err);
     if (st) {
         lt_writer_close(w);
         return st;
@@ -34,19 +71,26 @@ lt_status lt_writer_new(lt_writer **out, const char *path, bool overwrite, lt_er
 void lt_writer_close(lt_writer *w)
 {
     if (!w) return;
-    lt_outfile_close(w->file);
+    for (size_t i = 0; i < w->n_volumes; i++) {
+        lt_volume *v = &w->volumes[i];
+        if (v->data != v->file) lt_outfile_close(v->data);
+        lt_outfile_close(v->file);
+        if (v->metadata != &w->metadata && v->metadata) lt_metadata_release(v->metadata);
+    }
+    lt_outfolder_close(w->folder);
     lt_metadata_release(&w->metadata);
     lt_map_release(&w->by_name);
     lt_arena_release(&w->arena);
+    free(w->volumes);
     free(w->tensors);
-    free(w->layout);
+    free(w->alias_of);
     free(w);
 }
 
 lt_status lt_writer_add(lt_writer *w, const char *name, lt_dtype dtype, unsigned n_dims,
     const uint64_t *shape, size_t *index, lt_error *err)
 {
-    if (w->begun) return lt_error_set(err, LT_ERR_INTERNAL, "tensor added after begin");
+    if (w->planned) return lt_error_set(err, LT_ERR_INTERNAL, "tensor added after plan");
     if (n_dims > LT_MAX_DIMS)
         return lt_error_set(err, LT_ERR_LIMIT, "too many dimensions");
     lt_tensor t = { .dtype = dtype, .n_dims = n_dims };
@@ -55,6 +99,9 @@ lt_status lt_writer_add(lt_writer *w, const char *name, lt_dtype dtype, unsigned
     lt_status st = lt_tensor_measure(&t, err);
     if (!st)
         st = lt_grow((void **)&w->tensors, &w->capacity, w->count + 1, sizeof t, err);
+    if (!st)
+        st = lt_grow((void **)&w->alias_of, &w->aliases_capacity, w->count + 1,
+            sizeof *w->alias_of, err);
     if (st) return st;
     t.name = lt_arena_strdup(&w->arena, name, err);
     if (!t.name) return LT_ERR_NOMEM;
@@ -65,8 +112,18 @@ lt_status lt_writer_add(lt_writer *w, const char *name, lt_dtype dtype, unsigned
         return lt_error_set(err, LT_ERR_MISMATCH,
             "two modules would be written under the name '%s'", name);
     if (index) *index = w->count;
+    w->alias_of[w->count] = w->count;
     w->tensors[w->count++] = t;
     return LT_OK;
+}
+
+void lt_writer_alias(lt_writer *w, size_t index, size_t of, bool *shared)
+{
+    /* In a folder the two may go into different files: they become copies. */
+    *shared = !w->output.folder && w->volumes[0].sink->holds_aliases
+        && w->tensors[index].dtype == w->tensors[of].dtype
+        && w->tensors[index].size == w->tensors[of].size;
+    if (*shared) w->alias_of[index] = w->alias_of[of];
 }
 
 lt_metadata *lt_writer_metadata(lt_writer *w)
@@ -74,58 +131,90 @@ lt_metadata *lt_writer_metadata(lt_writer *w)
     return &w->metadata;
 }
 
-static int reference_order(const void *a, const void *b, const lt_tensor *tensors)
+bool lt_writer_holds_metadata(const lt_writer *w)
 {
-    const lt_tensor *x = &tensors[*(const size_t *)a], *y = &tensors[*(const size_t *)b];
-    if (x->dtype != y->dtype) return x->dtype > y->dtype ? -1 : 1;
-    return strcmp(x->name, y->name);
+    return w->n_volumes ? w->volumes[0].sink->holds_metadata : true;
 }
 
-/* Merge sort on the indices: qsort takes no context argument in C11. */
-static void sort_layout(size_t *p, size_t *tmp, size_t n, const lt_tensor *tensors)
+size_t lt_writer_file_count(const lt_writer *w)
 {
-    if (n < 2) return;
-    size_t half = n / 2, i = 0, j = half, k = 0;
-    sort_layout(p, tmp, half, tensors);
-    sort_layout(p + half, tmp, n - half, tensors);
-    while (i < half && j < n)
-        tmp[k++] = reference_order(&p[i], &p[j], tensors) <= 0 ? p[i++] : p[j++];
-    while (i < half)
-        tmp[k++] = p[i++];
-    while (j < n)
-        tmp[k++] = p[j++];
-    memcpy(p, tmp, n * sizeof *p);
+    return w->n_volumes;
 }
 
-static lt_status lay_out(lt_writer *w, lt_order order, lt_error *err)
+const char *lt_writer_file(const lt_writer *w, size_t file)
 {
-    lt_status st = lt_grow((void **)&w->layout, &w->layout_capacity, 2 * w->count + 1,
-        sizeof *w->layout, err);
-    if (st) return st;
-    for (size_t i = 0; i < w->count; i++)
-        w->layout[i] = i;
-    if (order == LT_ORDER_REFERENCE)
-        sort_layout(w->layout, w->layout + w->count, w->count, w->tensors);
-    for (size_t i = 0; i < w->count; i++) {
-        lt_tensor *t = &w->tensors[w->layout[i]];
-        t->offset = w->data_size;
-        if (!lt_add_size(w->data_size, t->size, &w->data_size))
-            return lt_error_set(err, LT_ERR_LIMIT, "the output's size overflows 64 bits");
+    return w->volumes[file].name;
+}
+
+lt_metadata *lt_writer_file_metadata(lt_writer *w, size_t file)
+{
+    return w->volumes[file].metadata;
+}
+
+static lt_status check_dtypes(const lt_writer *w, const lt_volume *v, lt_error *err)
+{
+    for (size_t i = 0; i < v->count; i++) {
+        const lt_tensor *t = &w->tensors[v->layout[i]];
+        if (v->sink->holds(t->dtype)) continue;
+        lt_error_set(err, LT_ERR_UNSUPPORTED, "%s files cannot hold dtype %s",
+            v->sink->id, lt_dtype_get(t->dtype)->name);
+        lt_error_where(err, "tensor '%s'", t->name);
+        return lt_error_where(err, "%s", v->name);
     }
     return LT_OK;
 }
 
-lt_status lt_writer_begin(lt_writer *w, lt_order order, lt_error *err)
+lt_status lt_writer_plan(lt_writer *w, lt_order order, lt_error *err)
+{
+    if (w->planned) return LT_OK;
+    w->volume_of =
+        lt_arena_alloc(&w->arena, (uint64_t)w->count * sizeof *w->volume_of, err);
+    lt_status st = w->volume_of ? lt_layout_plan(w, order, err) : LT_ERR_NOMEM;
+    for (size_t i = 0; i < w->n_volumes && !st; i++)
+        st = check_dtypes(w, &w->volumes[i], err);
+    w->planned = !st;
+    return st;
+}
+
+/* Offsets of a volume's tensors in its data. */
+static lt_status lay_out(lt_writer *w, lt_volume *v, lt_error *err)
+{
+    for (size_t i = 0; i < v->count; i++) {
+        lt_tensor *t = &w->tensors[v->layout[i]];
+        if (w->alias_of[v->layout[i]] != v->layout[i]) continue;
+        t->offset = v->data_size;
+        if (!lt_add_size(v->data_size, t->size, &v->data_size))
+            return lt_error_set(err, LT_ERR_LIMIT, "the output's size overflows 64 bits");
+    }
+    w->put_wanted += v->data_size;
+    return LT_OK;
+}
+
+static lt_status begin_volume(lt_writer *w, lt_volume *v, lt_error *err)
 {
     char *header = NULL;
     size_t size = 0;
-    lt_status st = lay_out(w, order, err);
-    if (!st) st = w->sink->make_header(w, &header, &size, err);
-    free(header);
+    lt_status st = lay_out(w, v, err);
+    if (!st && w->folder) {
+        const char *path = lt_outfolder_file(w->folder, v->name, err);
+        st = path ? lt_outfile_open(&v->file, path, true, err) : LT_ERR_NOMEM;
+    }
     if (st) return st;
-    w->header_size = size;
-    w->begun = true;
-    return LT_OK;
+    if (!v->sink->make_header) return lt_outfile_scratch(&v->data, v->file, err);
+    v->data = v->file;
+    st = v->sink->make_header(w, v, &header, &size, err);
+    free(header);
+    v->data_at = size;
+    return st;
+}
+
+lt_status lt_writer_begin(lt_writer *w, lt_order order, lt_error *err)
+{
+    lt_status st = lt_writer_plan(w, order, err);
+    for (size_t i = 0; i < w->n_volumes && !st; i++)
+        st = begin_volume(w, &w->volumes[i], err);
+    w->begun = !st;
+    return st;
 }
 
 lt_status lt_writer_put(lt_writer *w, size_t index, uint64_t first, const void *src,
@@ -134,33 +223,77 @@ lt_status lt_writer_put(lt_writer *w, size_t index, uint64_t first, const void *
     const lt_tensor *t = &w->tensors[index];
     if (!w->begun || first > t->size || size > t->size - first)
         return lt_error_set(err, LT_ERR_INTERNAL, "write outside tensor '%s'", t->name);
+    const lt_volume *v = &w->volumes[w->volume_of[index]];
     atomic_fetch_add(&w->put, size);
-    return lt_outfile_write(w->file, w->header_size + t->offset + first, src, size, err);
+    return lt_outfile_write(v->data, v->data_at + t->offset + first, src, size, err);
+}
+
+/* Bytes that do not lie in a file as they are: through memory. */
+static lt_status copy_by_reading(lt_writer *w, size_t index, const lt_store *store,
+    const lt_tensor *tensor, lt_error *err)
+{
+    lt_status st = LT_OK;
+    size_t chunk = tensor->size < 4 * CHUNK ? (size_t)tensor->size : 4 * CHUNK;
+    char *buf = lt_alloc_work(chunk, 1, err);
+    if (!buf) return LT_ERR_NOMEM;
+    for (uint64_t at = 0; at < tensor->size && !st; at += chunk) {
+        uint64_t left = tensor->size - at;
+        size_t n = left < chunk ? (size_t)left : chunk;
+        st = lt_store_read(store, tensor, at, buf, n, err);
+        if (!st) st = lt_writer_put(w, index, at, buf, n, err);
+    }
+    lt_free(buf);
+    return st;
 }
 
 lt_status lt_writer_copy(lt_writer *w, size_t index, const lt_store *store,
     const lt_tensor *tensor, lt_error *err)
 {
     const lt_tensor *t = &w->tensors[index];
+    const lt_volume *v = &w->volumes[w->volume_of[index]];
+    int fd;
+    uint64_t from;
     if (!w->begun || t->size != tensor->size)
         return lt_error_set(
             err, LT_ERR_INTERNAL, "tensor '%s' changes its size", t->name);
+    if (!t->size) return LT_OK;
+    if (!lt_store_in_place(store, tensor, &fd, &from))
+        return copy_by_reading(w, index, store, tensor, err);
     atomic_fetch_add(&w->put, t->size);
-    lt_status st = lt_outfile_copy(w->file, w->header_size + t->offset,
-        lt_source_fd(store->source), tensor->offset, tensor->size, err);
+    lt_status st =
+        lt_outfile_copy(v->data, v->data_at + t->offset, fd, from, t->size, err);
     return st ? lt_store_blame(store, tensor, err) : LT_OK;
 }
 
-lt_status lt_writer_hash(lt_writer *w, char hex[LT_HASH_SIZE], lt_error *err)
+lt_status lt_writer_copy_file(
+    lt_writer *w, const char *name, const char *from, lt_error *err)
 {
+    lt_source *src = NULL;
+    lt_outfile *file = NULL;
+    const char *path = lt_outfolder_file(w->folder, name, err);
+    lt_status st = path ? lt_source_open(&src, from, err) : LT_ERR_NOMEM;
+    if (!st) st = lt_outfile_open(&file, path, true, err);
+    if (!st)
+        st = lt_outfile_copy(file, 0, lt_source_fd(src), 0, lt_source_size(src), err);
+    if (!st) w->extra_size += lt_source_size(src);
+    if (!st) st = lt_outfile_commit(file, err);
+    lt_outfile_close(file);
+    lt_source_close(src);
+    return st;
+}
+
+lt_status lt_writer_hash(
+    lt_writer *w, size_t index, char hex[LT_HASH_SIZE], lt_error *err)
+{
+    const lt_volume *v = &w->volumes[index];
     lt_sha256 *h = NULL;
     lt_status st = lt_sha256_new(&h, err);
-    char *buf = lt_alloc_work(HASH_CHUNK, 1, err);
+    char *buf = lt_alloc_work(CHUNK, 1, err);
     if (!buf) st = LT_ERR_NOMEM;
-    for (uint64_t at = 0; at < w->data_size && !st; at += HASH_CHUNK) {
-        uint64_t left = w->data_size - at;
-        size_t n = left < HASH_CHUNK ? (size_t)left : HASH_CHUNK;
-        st = lt_outfile_read(w->file, w->header_size + at, buf, n, err);
+    for (uint64_t at = 0; at < v->data_size && !st; at += CHUNK) {
+        uint64_t left = v->data_size - at;
+        size_t n = left < CHUNK ? (size_t)left : CHUNK;
+        st = lt_outfile_read(v->data, v->data_at + at, buf, n, err);
         if (!st) lt_sha256_update(h, buf, n);
     }
     if (!st) lt_sha256_hex(h, hex);
@@ -170,11 +303,11 @@ lt_status lt_writer_hash(lt_writer *w, char hex[LT_HASH_SIZE], lt_error *err)
 }
 
 /* Bytes [from, to) of the image "header, then data section", clipped to its end. */
-static lt_status hash_image(lt_writer *w, const char *header, size_t header_size,
+static lt_status hash_image(const lt_volume *v, const char *header, size_t header_size,
     uint64_t from, uint64_t to, char hex[LT_HASH_SIZE], lt_error *err)
 {
     lt_sha256 *h = NULL;
-    uint64_t end = header_size + w->data_size;
+    uint64_t end = header_size + v->data_size;
     if (to > end) to = end;
     char *buf = lt_alloc_work(to > from ? to - from : 0, 1, err);
     lt_status st = buf ? lt_sha256_new(&h, err) : LT_ERR_NOMEM;
@@ -185,7 +318,7 @@ static lt_status hash_image(lt_writer *w, const char *header, size_t header_size
     }
     if (!st && from < to) {
         st = lt_outfile_read(
-            w->file, w->header_size + from - header_size, buf, (size_t)(to - from), err);
+            v->data, v->data_at + from - header_size, buf, (size_t)(to - from), err);
         if (!st) lt_sha256_update(h, buf, (size_t)(to - from));
     }
     if (!st) lt_sha256_hex(h, hex);
@@ -194,40 +327,62 @@ static lt_status hash_image(lt_writer *w, const char *header, size_t header_size
     return st;
 }
 
-lt_status lt_writer_legacy_hash(lt_writer *w, char hex[LT_HASH_SIZE], lt_error *err)
+lt_status lt_writer_legacy_hash(
+    lt_writer *w, size_t index, char hex[LT_HASH_SIZE], lt_error *err)
 {
-    lt_metadata all = w->metadata, kept = { 0 };
+    const lt_volume *v = &w->volumes[index];
+    lt_metadata kept = { 0 };
+    lt_volume stripped = *v;
     char *header = NULL;
     size_t size = 0;
     lt_status st = LT_OK;
-    for (size_t i = 0; i < all.count && !st; i++)
-        if (!strncmp(all.entries[i].key, "ss_", 3))
-            st = lt_metadata_set(&kept, all.entries[i].key, all.entries[i].value, err);
-    w->metadata = kept;
-    if (!st) st = w->sink->make_header(w, &header, &size, err);
-    w->metadata = all;
-    if (!st) st = hash_image(w, header, size, 0x100000, 0x110000, hex, err);
+    if (!v->sink->make_header)
+        return lt_error_set(err, LT_ERR_INTERNAL, "no hash for this format");
+    for (size_t i = 0; i < v->metadata->count && !st; i++)
+        if (!strncmp(v->metadata->entries[i].key, "ss_", 3))
+            st = lt_metadata_set(
+                &kept, v->metadata->entries[i].key, v->metadata->entries[i].value, err);
+    stripped.metadata = &kept;
+    if (!st) st = v->sink->make_header(w, &stripped, &header, &size, err);
+    if (!st) st = hash_image(v, header, size, 0x100000, 0x110000, hex, err);
     free(header);
     lt_metadata_release(&kept);
     return st;
 }
 
-lt_status lt_writer_commit(lt_writer *w, lt_error *err)
+static lt_status finish_volume(lt_writer *w, lt_volume *v, lt_error *err)
 {
-    if (atomic_load(&w->put) != w->data_size)
-        return lt_error_set(err, LT_ERR_INTERNAL, "%llu of %llu bytes were written",
-            (unsigned long long)atomic_load(&w->put), (unsigned long long)w->data_size);
     char *header = NULL;
     size_t size = 0;
-    lt_status st = w->sink->make_header(w, &header, &size, err);
-    if (!st && size != w->header_size)
+    if (!v->sink->make_header) return v->sink->assemble(w, v, err);
+    lt_status st = v->sink->make_header(w, v, &header, &size, err);
+    if (!st && size != v->data_at)
         st = lt_error_set(err, LT_ERR_INTERNAL, "the header changed its size");
-    if (!st) st = lt_outfile_write(w->file, 0, header, size, err);
+    if (!st) st = lt_outfile_write(v->file, 0, header, size, err);
     free(header);
-    return st ? st : lt_outfile_commit(w->file, err);
+    v->file_size = v->data_at + v->data_size;
+    return st;
+}
+
+lt_status lt_writer_commit(lt_writer *w, lt_error *err)
+{
+    lt_status st = LT_OK;
+    if (atomic_load(&w->put) != w->put_wanted)
+        return lt_error_set(err, LT_ERR_INTERNAL, "%llu of %llu bytes were written",
+            (unsigned long long)atomic_load(&w->put), (unsigned long long)w->put_wanted);
+    for (size_t i = 0; i < w->n_volumes && !st; i++)
+        st = finish_volume(w, &w->volumes[i], err);
+    for (size_t i = 0; i < w->n_volumes && !st; i++)
+        st = lt_outfile_commit(w->volumes[i].file, err);
+    if (!w->folder || st) return st;
+    st = lt_layout_write_indices(w, err);
+    return st ? st : lt_outfolder_commit(w->folder, err);
 }
 
 uint64_t lt_writer_size(const lt_writer *w)
 {
-    return w->header_size + w->data_size;
+    uint64_t size = w->extra_size;
+    for (size_t i = 0; i < w->n_volumes; i++)
+        size += w->volumes[i].file_size;
+    return size;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "ops/common.h"
 
-#include "base/outfile.h"
+#include "base/abandon.h"
 #include "base/pool.h"
 #include "loratool/loratool.h"
 #include "tensor/convert.h"
@@ -27,7 +27,7 @@ const char *lt_version(void)
 
 void lt_abandon_outputs(void)
 {
-    lt_outfile_abandon_all();
+    lt_abandon_all();
 }
 
 lt_status lt_notes_add(

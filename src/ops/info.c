@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "ops/common.h"
 
-#include "base/source.h"
-
 #include <string.h>
 
 static lt_status open_store(lt_info *info, const char *path, lt_error *err)
@@ -32,7 +30,7 @@ lt_status lt_info_open(lt_info *info, const char *path, lt_error *err)
 {
     *info = (lt_info){ 0 };
     lt_status st = LT_OK;
-    if (strcmp(path, "-") && lt_is_folder(path)) {
+    if (strcmp(path, "-") && lt_is_adapter_folder(path)) {
         st = lt_adapter_open(&info->adapter, path, err);
     } else {
         st = open_store(info, path, err);

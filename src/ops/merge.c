@@ -203,8 +203,9 @@ static lt_status write_model(lt_merge_run *run, lt_error *err)
     run->threads = lt_thread_count(run->options->threads);
     g.scratch = lt_alloc((uint64_t)run->threads, sizeof *g.scratch, err);
     if (!g.scratch) return LT_ERR_NOMEM;
-    lt_status st =
-        lt_writer_new(&g.writer, run->options->output, run->options->overwrite, err);
+    lt_output output = { run->options->output, NULL, run->options->overwrite, false, NULL,
+        NULL, 0 };
+    lt_status st = lt_writer_new(&g.writer, &output, err);
     if (!st) st = declare(run, g.writer, err);
     if (!st)
         st = lt_pool_run(

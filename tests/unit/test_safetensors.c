@@ -194,6 +194,11 @@ static void test_every_dtype(void)
     for (int d = 0; d < LT_DTYPE_COUNT; d++) {
         char header[256];
         const lt_dtype_info *info = lt_dtype_get((lt_dtype)d);
+        lt_dtype known;
+        if (!lt_dtype_by_name(info->name, &known)) {
+            CHECK(d == LT_C32 || d == LT_C128); /* torch's own */
+            continue;
+        }
         unsigned bytes = info->bits; /* eight elements */
         snprintf(header, sizeof header,
             "{\"t\":{\"dtype\":\"%s\",\"shape\":[2,4],\"data_offsets\":[0,%u]}}",

@@ -225,7 +225,8 @@ static lt_status write_file(struct run *run, lt_work_fn make, lt_error *err)
     int threads = run->job->threads;
     run->scratch = lt_alloc((uint64_t)threads, sizeof *run->scratch, err);
     lt_status st = run->scratch ? LT_OK : LT_ERR_NOMEM;
-    if (!st) st = lt_writer_new(&run->writer, run->job->output, true, err);
+    lt_output output = { .path = run->job->output, .overwrite = true };
+    if (!st) st = lt_writer_new(&run->writer, &output, err);
     if (!st) st = plan(run, err);
     if (!st) st = lt_pool_run(threads, run->job->layout->count, make, NULL, run, err);
     if (!st) st = lt_writer_commit(run->writer, err);

@@ -13,13 +13,13 @@ printf '\074\0\0\0\0\0\0\0{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}}
 run 5 info wrong
 err "wrong: tensor 'a': 'data_offsets' span 4 bytes, but F32 [2] takes 8 (at byte 9)"
 printf 'PK\003\004 and more' >model.ckpt
-run 1 info model.ckpt
-err "zip archive"
+run 5 info model.ckpt
+err "model.ckpt: "
 run 5 info "$testdata/mini-sd/lora.safetensors" huge
 out "lora.safetensors: lora adapter"
 mkdir folder
 run 3 info folder
-err "is a folder without adapter_config.json"
+err "the folder holds no weights"
 # Control characters of a hostile name do not reach the terminal.
 printf '\066\0\0\0\0\0\0\0{"a\\u001b[2J":{"dtype":"F3","shape":[],"data_offsets":[0,4]}}1234' >escape
 run 5 info escape

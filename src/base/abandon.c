@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+#include "base/abandon.h"
+
+#include <stdatomic.h>
+#include <stddef.h>
+#include <unistd.h>
+
+#define MAX_PATHS 8192
+
+static _Atomic(char *) paths[MAX_PATHS];
+
+void lt_abandon_remember(char *path)
+{
+    for (int i = 0; i < MAX_PATHS; i++) {
+        char *none = NULL;
+        if (atomic_compare_exchange_strong(&paths[i], &none, path)) return;
+    }
+}
+
+void lt_abandon_forget(const char *path)
+{
+    for (int i = 0; i < MAX_PATHS; i++) {
+        char *mine = (char *)path;
+        if (atomic_compare_exchange_strong(&paths[i], &mine, NULL)) return;
+    }
+}
+
+void lt_abandon_all(void)
+{
+    for (int i = 0; i < MAX_PATHS; i++) {
+        char *path = atomic_load(&paths[i]);
+        if (path) unlink(path);
+    }
+    /* Folders were remembered before those in them, unless a slot was used again. */
+    for (int pass = 0; pass < 3; pass++)
+        for (int i = MAX_PATHS; i-- > 0;) {
+            char *path = atomic_load(&paths[i]);
+            if (path) rmdir(path);
+        }
+}

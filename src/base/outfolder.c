@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: MIT */
+#define _GNU_SOURCE /* renameat2 */
+#include "base/outfolder.h"
+
+#include "base/abandon.h"
+#include "base/arena.h"
+#include "base/folder.h"
+#include "base/mem.h"
+#include "base/source.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct lt_outfolder {
+    lt_arena arena;
+    char *path;  /* as it will be called, without a slash at its end */
+    char *temp;  /* NULL: it exists and is written into */
+    char **made; /* files and folders in it, in the order they were asked for */
+    size_t n_made, capacity;
+    bool committed;
+};
+
+static lt_status failed(const char *what, const char *path, lt_error *err)
+{
+    int sys = errno;
+    lt_error_sys(err, sys, "%s: %s", what, strerror(sys));
+    return lt_error_where(err, "%s", path);
+}
+
+static lt_status remember(lt_outfolder *f, char *path, lt_error *err)
+{
+    lt_status st =
+        lt_grow((void **)&f->made, &f->capacity, f->n_made + 1, sizeof *f->made, err);
+    if (st) return st;
+    f->made[f->n_made++] = path;
+    if (f->temp) lt_abandon_remember(path);
+    return LT_OK;
+}
+
+static lt_status make_temp(lt_outfolder *f, lt_error *err)
+{
+    const char *slash = strrchr(f->path, '/');
+    int dir = slash ? (int)(slash - f->path + 1) : 0;
+    char *draft =
+        lt_arena_printf(&f->arena, err, "%.*s.%s.XXXXXX", dir, f->path, f->path + dir);
+    if (!draft) return LT_ERR_NOMEM;
+    if (!mkdtemp(draft)) return failed("cannot create the folder", f->path, err);
+    char *name = lt_arena_printf(&f->arena, err, "%s.lt-part", draft);
+    if (!name || rename(draft, name)) {
+        rmdir(draft);
+        return name ? failed("cannot create the folder", f->path, err) : LT_ERR_NOMEM;
+    }
+    mode_t mask = umask(0);
+    umask(mask);
+    chmod(name, 0777 & ~mask);
+    f->temp = name;
+    lt_abandon_remember(f->temp);
+    return LT_OK;
+}
+
+/* *fresh: there is no such folder, or an empty one, which a rename replaces. */
+static lt_status look(const char *path, bool overwrite, bool *fresh, lt_error *err)
+{
+    struct stat sb;
+    lt_listing entries;
+    *fresh = true;
+    if (stat(path, &sb)) return LT_OK;
+    if (!S_ISDIR(sb.st_mode)) {
+        lt_error_set(err, LT_ERR_EXISTS, "the output exists and is no folder");
+        return lt_error_where(err, "%s", path);
+    }
+    lt_status st = lt_listing_read(&entries, path, err);
+    if (st) return st;
+    *fresh = entries.count == 0;
+    lt_listing_release(&entries);
+    if (*fresh || overwrite) return LT_OK;
+    lt_error_set(err, LT_ERR_EXISTS,
+        "the output folder exists and is not empty; use -f to write into it");
+    return lt_error_where(err, "%s", path);
+}
+
+static lt_status open_folder(
+    lt_outfolder *f, const char *path, bool overwrite, lt_error *err)
+{
+    bool fresh;
+    size_t n = strlen(path);
+    while (n > 1 && path[n - 1] == '/')
+        n--;
+    f->path = lt_arena_strndup(&f->arena, path, n, err);
+    if (!f->path) return LT_ERR_NOMEM;
+    lt_status st = look(f->path, overwrite, &fresh, err);
+    return st || !fresh ? st : make_temp(f, err);
+}
+
+lt_status lt_outfolder_open(
+    lt_outfolder **out, const char *path, bool overwrite, lt_error *err)
+{
+    *out = NULL;
+    lt_outfolder *f = calloc(1, sizeof *f);
+    if (!f) return lt_error_set(err, LT_ERR_NOMEM, "out of memory");
+    lt_status st = open_folder(f, path, overwrite, err);
+    if (st) {
+        lt_outfolder_close(f);
+        return st;
+    }
+    *out = f;
+    return LT_OK;
+}
+
+static lt_status make_folders(
+    lt_outfolder *f, const char *root, const char *name, lt_error *err)
+{
+    for (const char *slash = strchr(name, '/'); slash; slash = strchr(slash + 1, '/')) {
+        char *path =
+            lt_arena_printf(&f->arena, err, "%s/%.*s", root, (int)(slash - name), name);
+        if (!path) return LT_ERR_NOMEM;
+        if (mkdir(path, 0777)) {
+            if (errno == EEXIST && lt_is_folder(path)) continue;
+            return failed("cannot create the folder", path, err);
+        }
+        lt_status st = remember(f, path, err);
+        if (st) return st;
+    }
+    return LT_OK;
+}
+
+const char *lt_outfolder_file(lt_outfolder *f, const char *name, lt_error *err)
+{
+    const char *root = f->temp ? f->temp : f->path;
+    if (make_folders(f, root, name, err)) return NULL;
+    char *path = lt_arena_printf(&f->arena, err, "%s/%s", root, name);
+    /* In a folder that exists nothing is removed: the file may have been there. */
+    if (!path || (f->temp && remember(f, path, err))) return NULL;
+    return path;
+}
+
+const char *lt_outfolder_existing(const lt_outfolder *f)
+{
+    return f->temp ? NULL : f->path;
+}
+
+static void forget(lt_outfolder *f)
+{
+    for (size_t i = 0; f->temp && i < f->n_made; i++)
+        lt_abandon_forget(f->made[i]);
+    if (f->temp) lt_abandon_forget(f->temp);
+}
+
+lt_status lt_outfolder_commit(lt_outfolder *f, lt_error *err)
+{
+    if (f->temp) {
+        rmdir(f->path); /* an empty one makes room; any other stays */
+        if (renameat2(AT_FDCWD, f->temp, AT_FDCWD, f->path, RENAME_NOREPLACE)
+            && ((errno != EINVAL && errno != ENOSYS) || rename(f->temp, f->path)))
+            return failed("cannot rename the finished folder", f->path, err);
+    }
+    forget(f);
+    f->committed = true;
+    int fd = open(f->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd >= 0) {
+        fsync(fd); /* best effort: some file systems refuse it for folders */
+        close(fd);
+    }
+    return LT_OK;
+}
+
+void lt_outfolder_close(lt_outfolder *f)
+{
+    if (!f) return;
+    if (!f->committed) {
+        for (size_t i = f->n_made; i-- > 0;) {
+            /* In a folder that was there only folders were made. */
+            if (f->temp) unlink(f->made[i]);
+            rmdir(f->made[i]);
+        }
+        if (f->temp) rmdir(f->temp);
+        forget(f);
+    }
+    lt_arena_release(&f->arena);
+    free(f->made);
+    free(f);
+}
