@@ -53,8 +53,9 @@ bool lt_module_has_kernel(const lt_module *module);
 typedef struct lt_adapter lt_adapter;
 
 /* path is a file, a PEFT folder (adapter_config.json beside adapter_model.safetensors or
- * .bin), a folder with diffusers' pytorch_lora_weights.safetensors or .bin, or "-". A file named adapter_model.* takes the adapter_config.json beside it. Reads
- * headers and one-element tensors only. LT_ERR_MISMATCH when the file holds no adapter.
+ * .bin), a folder with diffusers' pytorch_lora_weights.safetensors or .bin, or "-". A
+ * file named adapter_model.* takes the adapter_config.json beside it. Reads headers and
+ * one-element tensors only. LT_ERR_MISMATCH when the file holds no adapter.
  */
 lt_status lt_adapter_open(lt_adapter **out, const char *path, lt_error *err) LT_MUST_USE;
 /* True for a folder with PEFT's config or diffusers' adapter file in it. */

@@ -53,6 +53,7 @@ typedef struct lt_extract_options {
     double alpha;             /* 0: each module's rank, so that the scale is 1 */
     const char *dtype;        /* NULL: bf16 when tuned is mostly bf16, else f16 */
     const char *dialect;      /* NULL or "auto": what the family's tools expect */
+    const char *format;       /* NULL: by the output's extension */
     const char *const *include, *const *exclude; /* NULL-terminated extended regular
                                   expressions on tensor and module names; NULL: none */
     double min_diff; /* a module whose largest |difference| is not above is unchanged */
@@ -103,8 +104,11 @@ typedef struct lt_merge_options {
     const char *base, *output; /* output NULL with dry_run */
     const lt_merge_input *inputs;
     size_t n_inputs;
-    const char *dtype; /* NULL or "keep": each tensor's own */
+    const char *dtype;  /* NULL or "keep": each tensor's own */
+    const char *format; /* NULL: by the output's extension, in a folder as the base */
+    uint64_t max_shard_size; /* 0: as the base */
     bool allow_unmatched, dry_run, overwrite;
+    bool untie; /* a weight may change whose twin (the same memory) does not */
     int threads;
     lt_progress progress;
 } lt_merge_options;
@@ -122,6 +126,8 @@ typedef struct lt_merge_report {
     lt_notes unmatched; /* adapter modules and tensors that found no place */
     lt_notes redundant; /* adapter tensors that only repeat the base's own */
     size_t tensors_changed, tensors_cast, tensors_passed_through;
+    size_t files, sidecars; /* written; of them copied beside the weights */
+    lt_notes dropped;       /* what the base holds and the output does not */
     const char *base_family;
     char cause[320]; /* the likely reason for what did not match, or "" */
     lt_cost cost;
@@ -140,6 +146,7 @@ typedef struct lt_resize_options {
     uint64_t rank, conv_rank; /* conv_rank 0: as rank */
     double alpha;             /* 0: keep each module's scale */
     const char *dtype;        /* NULL or "keep": each module's own */
+    const char *format;       /* NULL: by the output's extension */
     const double *max_error;  /* as in extract */
     lt_factor_split split;
     bool overwrite;
@@ -159,6 +166,7 @@ typedef struct lt_resize_report {
     lt_resized *modules;
     size_t modules_written, modules_unchanged; /* unchanged: rank was not above */
     lt_notes skipped; /* carried over as they are: other kinds, other tensors */
+    lt_notes dropped; /* what the input holds and the output does not */
     uint64_t rank_min, rank_max;
     double error, retained;
     const lt_resized *worst;
@@ -169,6 +177,44 @@ typedef struct lt_resize_report {
 lt_status lt_resize(const lt_resize_options *options, lt_resize_report *report,
     lt_error *err) LT_MUST_USE;
 void lt_resize_report_release(lt_resize_report *report);
+
+/* ---- convert ------------------------------------------------------------------------
+ */
+
+typedef enum lt_ema {
+    LT_EMA_KEEP, /* copies of the weights that are running averages stay as they are */
+    LT_EMA_DROP, /* they are left out */
+    LT_EMA_USE,  /* they take the place of the weights */
+} lt_ema;
+
+typedef struct lt_convert_options {
+    const char *input, *output; /* files, folders, "-" */
+    const char *format;         /* NULL: by the output's extension */
+    const char *dtype;          /* NULL or "keep": each tensor's own */
+    lt_ema ema;
+    uint64_t max_shard_size; /* 0: as in the input */
+    bool everything;         /* LT_READ_EVERYTHING */
+    bool salvage;            /* also from a pickle that would run code */
+    bool overwrite;
+    int threads;
+    lt_progress progress;
+} lt_convert_options;
+
+typedef struct lt_convert_report {
+    const char *from;     /* container of the input */
+    size_t tensors, cast; /* written; of them with another dtype */
+    size_t shared;        /* written as the same memory as another one */
+    size_t copies;        /* the same memory as another one, but written as a copy */
+    size_t ema_dropped, ema_used;
+    size_t files, sidecars; /* written; of them copied beside the weights */
+    lt_notes dropped;       /* what the output does not hold: values, metadata */
+    lt_notes globals;       /* those that are not plain; reason: the verdict */
+    lt_cost cost;
+} lt_convert_report;
+
+lt_status lt_convert(const lt_convert_options *options, lt_convert_report *report,
+    lt_error *err) LT_MUST_USE;
+void lt_convert_report_release(lt_convert_report *report);
 
 /* ---- info ---------------------------------------------------------------------------
  */
@@ -187,6 +233,8 @@ typedef struct lt_info {
 
 /* Reads the header (and an adapter's alphas) only. */
 lt_status lt_info_open(lt_info *info, const char *path, lt_error *err) LT_MUST_USE;
+lt_status lt_info_open_as(
+    lt_info *info, const char *path, lt_reading reading, lt_error *err) LT_MUST_USE;
 void lt_info_release(lt_info *info);
 
 #ifdef __cplusplus

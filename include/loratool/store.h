@@ -76,6 +76,7 @@ lt_status lt_store_blame(const lt_store *store, const lt_tensor *tensor, lt_erro
 
 /* The files behind a store: one, unless the model is sharded or a folder. Paths are
  * relative to its folder; of a single file, its own path. */
+const char *lt_store_folder(const lt_store *store); /* ends in '/'; NULL: no folder */
 size_t lt_store_file_count(const lt_store *store);
 const char *lt_store_file(const lt_store *store, size_t file);
 size_t lt_store_file_of(const lt_store *store, const lt_tensor *tensor);

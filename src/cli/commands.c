@@ -3,13 +3,14 @@
 
 #include <string.h>
 
-extern const lt_command lt_cmd_extract, lt_cmd_merge, lt_cmd_resize, lt_cmd_info,
-    lt_cmd_help;
+extern const lt_command lt_cmd_extract, lt_cmd_merge, lt_cmd_resize, lt_cmd_convert,
+    lt_cmd_info, lt_cmd_help;
 
 const lt_command *const lt_commands[] = {
     &lt_cmd_extract,
     &lt_cmd_merge,
     &lt_cmd_resize,
+    &lt_cmd_convert,
     &lt_cmd_info,
     &lt_cmd_help,
     NULL,

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #define MAX_LONG 128
 #define FIRST_CODE 1000
@@ -94,6 +95,28 @@ static lt_status store_number(const lt_opt *o, const char *text, char *dst, lt_e
     return LT_OK;
 }
 
+static lt_status store_size(const lt_opt *o, const char *text, char *dst, lt_error *err)
+{
+    static const struct {
+        const char *unit;
+        double bytes;
+    } units[] = { { "", 1 }, { "B", 1 }, { "KB", 1e3 }, { "MB", 1e6 }, { "GB", 1e9 },
+        { "TB", 1e12 }, { "KiB", 0x1p10 }, { "MiB", 0x1p20 }, { "GiB", 0x1p30 },
+        { "TiB", 0x1p40 } };
+    char *end;
+    double v = strtod(text, &end);
+    bool number = end != text && isfinite(v) && v > 0;
+    while (*end == ' ')
+        end++;
+    for (size_t i = 0; i < sizeof units / sizeof *units && number; i++) {
+        double bytes = v * units[i].bytes;
+        if (strcasecmp(end, units[i].unit) || bytes < 1 || bytes > 0x1p62) continue;
+        *(uint64_t *)dst = (uint64_t)bytes;
+        return LT_OK;
+    }
+    return bad_value(o, text, "a size like 5GB or 500MiB", err);
+}
+
 static lt_status store_value(
     const lt_opt *o, const char *text, void *options, lt_error *err)
 {
@@ -105,6 +128,7 @@ static lt_status store_value(
     case OPT_RANK: return store_integer(o, text, LT_MAX_RANK, dst, err);
     case OPT_COUNT: return store_integer(o, text, LT_MAX_THREADS, dst, err);
     case OPT_NUMBER: return store_number(o, text, dst, err);
+    case OPT_SIZE: return store_size(o, text, dst, err);
     case OPT_LIST:
         if (list->count == LT_LIST_MAX)
             return lt_error_set(

@@ -11,6 +11,7 @@ typedef enum lt_opt_type {
     OPT_RANK,   /* uint64_t, 1 to LT_MAX_RANK */
     OPT_COUNT,  /* int, 1 to LT_MAX_THREADS */
     OPT_NUMBER, /* double, finite, not negative */
+    OPT_SIZE,   /* uint64_t bytes: "5GB", "500MiB" */
     OPT_LIST,   /* lt_list: may be given several times */
 } lt_opt_type;
 
@@ -53,6 +54,10 @@ extern const lt_opt lt_common_options[];
 /* Fills *options; *first gets the index of the first operand in argv (permuted). */
 lt_status lt_options_parse(const lt_command *command, int argc, char **argv,
     void *options, int *first, lt_error *err);
+
+/* The lines of help and of option tables that several commands share. */
+#define LT_HELP_FORMAT "safetensors or torch [by OUT's extension]"
+#define LT_HELP_SHARDS "files of at most that many bytes of tensors (5GB, 500MiB)"
 
 /* The value of --split: "sqrt" (or NULL) or "up". */
 lt_status lt_parse_split(const char *text, lt_factor_split *split, lt_error *err);

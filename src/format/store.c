@@ -248,6 +248,11 @@ lt_status lt_store_blame(const lt_store *store, const lt_tensor *tensor, lt_erro
     return lt_error_where(err, "%s: tensor '%s'", path, tensor->name);
 }
 
+const char *lt_store_folder(const lt_store *store)
+{
+    return store->n_parts && *store->folder ? store->folder : NULL;
+}
+
 size_t lt_store_file_count(const lt_store *store)
 {
     return store->n_parts ? store->n_parts : 1;

@@ -61,6 +61,25 @@ void lt_notes_release(lt_notes *notes)
     *notes = (lt_notes){ 0 };
 }
 
+lt_status lt_notes_add_asides(lt_notes *notes, const lt_store *store, lt_error *err)
+{
+    lt_status st = LT_OK;
+    for (size_t i = 0; i < lt_store_aside_count(store) && !st; i++) {
+        const lt_aside *a = lt_store_aside(store, i);
+        st = lt_notes_add(notes, a->path, 0, err, "%s", a->what);
+    }
+    return st;
+}
+
+lt_status lt_notes_add_metadata(
+    lt_notes *notes, const lt_writer *writer, const lt_store *store, lt_error *err)
+{
+    size_t n = lt_store_metadata(store)->count;
+    if (!n || lt_writer_holds_metadata(writer)) return LT_OK;
+    return lt_notes_add(notes, "__metadata__", 0, err,
+        "%zu entries: the output's format has no place for them", n);
+}
+
 double lt_relative_error(double residual, double energy)
 {
     return energy > 0 ? sqrt(residual / energy) : 0;

@@ -13,6 +13,13 @@ lt_status lt_notes_add(lt_notes *notes, const char *name, double energy, lt_erro
     const char *fmt, ...) LT_PRINTF(5, 6) LT_MUST_USE;
 void lt_notes_release(lt_notes *notes);
 
+/* What store holds besides its tensors, which no output holds. */
+lt_status lt_notes_add_asides(
+    lt_notes *notes, const lt_store *store, lt_error *err) LT_MUST_USE;
+/* store's metadata, when writer's format has no place for it. */
+lt_status lt_notes_add_metadata(lt_notes *notes, const lt_writer *writer,
+    const lt_store *store, lt_error *err) LT_MUST_USE;
+
 double lt_now(void); /* seconds, monotonic */
 void lt_cost_finish(lt_cost *cost, double started);
 

@@ -3,9 +3,10 @@
 
 #include <string.h>
 
-static lt_status open_store(lt_info *info, const char *path, lt_error *err)
+static lt_status open_store(
+    lt_info *info, const char *path, lt_reading reading, lt_error *err)
 {
-    lt_status st = lt_store_open(&info->owned_store, path, err);
+    lt_status st = lt_store_open_as(&info->owned_store, path, reading, err);
     if (st) return st;
     info->store = info->owned_store;
     if (lt_store_holds_adapter(info->store)) return LT_OK;
@@ -26,17 +27,18 @@ static void count(lt_info *info)
     }
 }
 
-lt_status lt_info_open(lt_info *info, const char *path, lt_error *err)
+lt_status lt_info_open_as(
+    lt_info *info, const char *path, lt_reading reading, lt_error *err)
 {
     *info = (lt_info){ 0 };
     lt_status st = LT_OK;
     if (strcmp(path, "-") && lt_is_adapter_folder(path)) {
         st = lt_adapter_open(&info->adapter, path, err);
     } else {
-        st = open_store(info, path, err);
+        st = open_store(info, path, reading, err);
         if (!st && !info->model) {
             /* Standard input can be read once: the adapter takes the store over. */
-            if (!strcmp(path, "-")) {
+            if (!strcmp(path, "-") || reading == LT_READ_EVERYTHING) {
                 st = lt_adapter_new(&info->adapter, &info->owned_store, err);
             } else {
                 lt_store_close(info->owned_store);
@@ -52,6 +54,11 @@ lt_status lt_info_open(lt_info *info, const char *path, lt_error *err)
     if (!st) count(info);
     if (st) lt_info_release(info);
     return st;
+}
+
+lt_status lt_info_open(lt_info *info, const char *path, lt_error *err)
+{
+    return lt_info_open_as(info, path, LT_READ_MODEL, err);
 }
 
 void lt_info_release(lt_info *info)

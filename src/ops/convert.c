@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: MIT */
+/* Tensors of one container into another: byte for byte, or cast to another type. */
+#include "tensor/convert.h"
+#include "base/pool.h"
+#include "ops/ema.h"
+#include "ops/sidecars.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CHUNK ((uint64_t)1 << 18) /* elements */
+
+enum slot { S_RAW, S_VALUES };
+
+/* One tensor to write. */
+struct item {
+    const lt_tensor *from;
+    size_t index; /* in the writer */
+    lt_dtype dtype;
+    bool shared; /* the same memory as another one: nothing to put */
+};
+
+struct converting {
+    const lt_convert_options *options;
+    lt_convert_report *report;
+    lt_store *store;
+    lt_writer *writer;
+    lt_ema_map ema;
+    struct item *items;
+    size_t n_items, done;
+    bool cast;
+    lt_dtype dtype;
+    int threads;
+    lt_scratch *scratch;
+};
+
+/* ---- what is written --------------------------------------------------------------- */
+
+static bool ends_with(const char *s, const char *ending)
+{
+    size_t n = strlen(s), m = strlen(ending);
+    return n >= m && !strcmp(s + n - m, ending);
+}
+
+static lt_dtype dtype_of(const struct converting *c, const lt_tensor *t)
+{
+    /* An adapter's alpha is a number, not a weight: rounding it changes the scale. */
+    bool alpha = t->count == 1 && ends_with(t->name, ".alpha");
+    return c->cast && lt_dtype_get(t->dtype)->computes && !alpha ? c->dtype : t->dtype;
+}
+
+static lt_status prepare_ema(struct converting *c, lt_error *err)
+{
+    lt_status st = lt_ema_find(&c->ema, c->store, err);
+    if (st || c->options->ema != LT_EMA_USE) return st;
+    if (!c->ema.mapped) {
+        lt_error_set(err, LT_ERR_MISMATCH, "holds no EMA copy of its weights to use");
+        return lt_error_where(err, "%s", lt_store_path(c->store));
+    }
+    if (!c->ema.orphan) return LT_OK;
+    lt_error_set(
+        err, LT_ERR_MISMATCH, "is an EMA copy of no tensor of the model and its shape");
+    return lt_store_blame(c->store, c->ema.orphan, err);
+}
+
+static lt_status add_tensor(struct converting *c, size_t i, lt_error *err)
+{
+    const lt_tensor *t = lt_store_at(c->store, i);
+    struct item *item = &c->items[c->n_items];
+    if (c->options->ema != LT_EMA_KEEP && c->ema.is_ema[i]) {
+        c->report->ema_dropped += c->options->ema == LT_EMA_DROP;
+        return LT_OK;
+    }
+    *item = (struct item){ .from = t };
+    if (c->options->ema == LT_EMA_USE && c->ema.of[i]) {
+        item->from = c->ema.of[i];
+        c->report->ema_used++;
+    }
+    item->dtype = dtype_of(c, item->from);
+    c->report->cast += item->dtype != item->from->dtype;
+    c->n_items++;
+    return lt_writer_add(
+        c->writer, t->name, item->dtype, t->n_dims, t->shape, &item->index, err);
+}
+
+/* Tensors that are the same memory stay so where the format can hold it. */
+static lt_status add_aliases(struct converting *c, lt_error *err)
+{
+    size_t n = lt_store_count(c->store);
+    size_t *item_of = lt_alloc(n, sizeof *item_of, err);
+    if (!item_of) return LT_ERR_NOMEM;
+    for (size_t i = 0; i < c->n_items; i++) {
+        size_t at = lt_store_index(c->store, c->items[i].from);
+        size_t of = item_of[lt_store_alias(c->store, at)];
+        if (of) {
+            lt_writer_alias(c->writer, c->items[i].index, c->items[of - 1].index,
+                &c->items[i].shared);
+            c->report->shared += c->items[i].shared;
+            c->report->copies += !c->items[i].shared && c->items[i].from->size;
+        } else {
+            item_of[lt_store_alias(c->store, at)] = i + 1;
+        }
+    }
+    lt_free(item_of);
+    return LT_OK;
+}
+
+static lt_status note_dropped(struct converting *c, lt_error *err)
+{
+    lt_convert_report *r = c->report;
+    lt_status st = lt_notes_add_asides(&r->dropped, c->store, err);
+    for (size_t i = 0; i < lt_store_global_count(c->store) && !st; i++) {
+        const lt_global *g = lt_store_global(c->store, i);
+        if (g->verdict != LT_PLAIN)
+            st = lt_notes_add(
+                &r->globals, g->name, 0, err, "%s", lt_verdict_text(g->verdict));
+    }
+    if (!st) st = lt_notes_add_metadata(&r->dropped, c->writer, c->store, err);
+    return st;
+}
+
+static lt_status declare(struct converting *c, lt_error *err)
+{
+    size_t n = lt_store_count(c->store);
+    bool plain = !strcmp(lt_store_container(c->store), "safetensors");
+    c->items = calloc(n + 1, sizeof *c->items);
+    if (!c->items) return lt_error_set(err, LT_ERR_NOMEM, "out of memory");
+    lt_status st = prepare_ema(c, err);
+    for (size_t i = 0; i < n && !st; i++)
+        st = add_tensor(c, i, err);
+    if (!st && !c->n_items)
+        st = lt_error_set(err, LT_ERR_MISMATCH, "there is no tensor to write");
+    if (!st) st = add_aliases(c, err);
+    if (!st)
+        st = lt_metadata_copy(
+            lt_writer_metadata(c->writer), lt_store_metadata(c->store), err);
+    /* transformers refuses safetensors files that do not say so. */
+    if (!st && !lt_store_metadata(c->store)->count)
+        st = lt_metadata_set(lt_writer_metadata(c->writer), "format", "pt", err);
+    if (!st)
+        st = lt_writer_begin(c->writer, plain ? LT_ORDER_GIVEN : LT_ORDER_REFERENCE, err);
+    return st ? st : note_dropped(c, err);
+}
+
+/* ---- how --------------------------------------------------------------------------- */
+
+/* A finite value that the type cannot hold is an error; infinity and NaN stay. */
+static lt_status check_range(const struct converting *c, const struct item *item,
+    uint64_t first, const double *p, size_t n, lt_error *err)
+{
+    double limit = lt_dtype_get(item->dtype)->overflow;
+    for (size_t i = 0; i < n; i++) {
+        if (!isfinite(p[i]) || fabs(p[i]) < limit) continue;
+        lt_error_set(err, LT_ERR_NUMERIC, "element %llu is %g, which %s cannot hold",
+            (unsigned long long)(first + i), p[i], lt_dtype_get(item->dtype)->name);
+        return lt_store_blame(c->store, item->from, err);
+    }
+    return LT_OK;
+}
+
+static lt_status cast_tensor(const struct converting *c, const struct item *item,
+    lt_scratch *scratch, lt_error *err)
+{
+    const lt_tensor *t = item->from;
+    uint64_t chunk = t->count < CHUNK ? t->count : CHUNK;
+    size_t in = lt_dtype_get(t->dtype)->bits / 8,
+           out = lt_dtype_get(item->dtype)->bits / 8;
+    void *raw = lt_scratch_get(scratch, S_RAW, chunk, 8, err);
+    double *values = lt_scratch_get(scratch, S_VALUES, chunk, sizeof *values, err);
+    if (!raw || !values) return LT_ERR_NOMEM;
+    for (uint64_t at = 0; at < t->count; at += chunk) {
+        size_t n = (size_t)(t->count - at < chunk ? t->count - at : chunk);
+        lt_status st = lt_store_read(c->store, t, at * in, raw, n * in, err);
+        if (st) return st;
+        lt_load_f64(values, raw, t->dtype, n);
+        st = check_range(c, item, at, values, n, err);
+        if (st) return st;
+        lt_store_f64(raw, values, item->dtype, n);
+        st = lt_writer_put(c->writer, item->index, at * out, raw, n * out, err);
+        if (st) return st;
+    }
+    return LT_OK;
+}
+
+static lt_status convert_one(void *ctx, size_t i, int worker, lt_error *err)
+{
+    struct converting *c = ctx;
+    const struct item *item = &c->items[i];
+    if (item->shared) return LT_OK;
+    if (item->dtype == item->from->dtype)
+        return lt_writer_copy(c->writer, item->index, c->store, item->from, err);
+    return cast_tensor(c, item, &c->scratch[worker], err);
+}
+
+static void convert_done(void *ctx, size_t i)
+{
+    struct converting *c = ctx;
+    const lt_progress *p = &c->options->progress;
+    c->done++;
+    if (p->tick) p->tick(p->ctx, c->done, c->n_items, c->items[i].from->name);
+}
+
+static lt_status open_both(struct converting *c, lt_error *err)
+{
+    const lt_convert_options *o = c->options;
+    lt_reading reading = o->everything ? LT_READ_EVERYTHING : LT_READ_MODEL;
+    c->threads = lt_thread_count(o->threads);
+    c->scratch = lt_alloc((uint64_t)c->threads, sizeof *c->scratch, err);
+    lt_status st = c->scratch ? LT_OK : LT_ERR_NOMEM;
+    if (!st) st = lt_parse_dtype(o->dtype, &c->cast, &c->dtype, err);
+    if (!st) st = lt_store_open_as(&c->store, o->input, reading, err);
+    if (!st) st = lt_store_usable(c->store, o->salvage, err);
+    if (st) return st;
+    c->report->from = lt_store_container(c->store);
+    lt_output output = { .path = o->output,
+        .format = o->format,
+        .overwrite = o->overwrite,
+        .folder = lt_path_is_folder_output(o->output),
+        .wrapper = lt_store_wrapper(c->store),
+        .like = c->store,
+        .max_shard_size = o->max_shard_size };
+    return lt_writer_new(&c->writer, &output, err);
+}
+
+static lt_status run_all(struct converting *c, lt_error *err)
+{
+    lt_convert_report *r = c->report;
+    lt_status st = open_both(c, err);
+    if (!st) st = declare(c, err);
+    if (!st) st = lt_pool_run(c->threads, c->n_items, convert_one, convert_done, c, err);
+    if (!st)
+        st = lt_sidecars_copy(
+            c->writer, c->store, c->options->output, &r->sidecars, &r->dropped, err);
+    if (!st) st = lt_writer_commit(c->writer, err);
+    if (st) return st;
+    r->tensors = c->n_items;
+    r->files = lt_writer_file_count(c->writer) + r->sidecars;
+    r->cost.bytes = lt_writer_size(c->writer);
+    return LT_OK;
+}
+
+lt_status lt_convert(
+    const lt_convert_options *options, lt_convert_report *report, lt_error *err)
+{
+    double started = lt_now();
+    *report = (lt_convert_report){ 0 };
+    struct converting c = { .options = options, .report = report };
+    lt_status st = run_all(&c, err);
+    for (int i = 0; c.scratch && i < c.threads; i++)
+        lt_scratch_release(&c.scratch[i]);
+    lt_free(c.scratch);
+    lt_writer_close(c.writer);
+    lt_ema_release(&c.ema);
+    lt_store_close(c.store);
+    free(c.items);
+    lt_cost_finish(&report->cost, started);
+    return st;
+}
+
+void lt_convert_report_release(lt_convert_report *r)
+{
+    lt_notes_release(&r->dropped);
+    lt_notes_release(&r->globals);
+    *r = (lt_convert_report){ 0 };
+}

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: MIT */
+#include "ops/sidecars.h"
+
+#include "base/folder.h"
+#include "base/limits.h"
+#include "base/source.h"
+#include "format/weight_name.h"
+
+#include <string.h>
+#include <sys/stat.h>
+
+struct walk {
+    lt_writer *writer;
+    const lt_store *store;
+    const char *root;
+    size_t *copied;
+    lt_notes *left;
+    lt_arena arena;
+};
+
+static bool is_part(const lt_store *store, const char *name)
+{
+    for (size_t i = 0; i < lt_store_file_count(store); i++)
+        if (!strcmp(lt_store_file(store, i), name)) return true;
+    return false;
+}
+
+static lt_status pass_over(struct walk *w, const char *name, lt_error *err)
+{
+    lt_weight_name parsed;
+    bool index = lt_weight_name_parse(name, &parsed) && parsed.is_index;
+    if (index || is_part(w->store, name) || !w->left) return LT_OK;
+    return lt_notes_add(
+        w->left, name, 0, err, "weights that the model was not read from: not copied");
+}
+
+static lt_status copy_folder(
+    struct walk *w, const char *folder, unsigned depth, lt_error *err);
+
+static lt_status copy_entry(struct walk *w, const char *folder,
+    const struct lt_listed *item, unsigned depth, lt_error *err)
+{
+    if (*item->name == '.') return LT_OK;
+    char *name = lt_arena_printf(&w->arena, err, "%s%s", folder, item->name);
+    char *path = lt_arena_printf(&w->arena, err, "%s%s", w->root, name);
+    if (!name || !path) return LT_ERR_NOMEM;
+    if (item->is_folder) {
+        if (item->is_link || depth == LT_MAX_FOLDER_DEPTH) return LT_OK;
+        char *inner = lt_arena_printf(&w->arena, err, "%s/", name);
+        return inner ? copy_folder(w, inner, depth + 1, err) : LT_ERR_NOMEM;
+    }
+    if (lt_is_weight_file(item->name)) return pass_over(w, name, err);
+    if (*w->copied >= LT_MAX_SIDECARS)
+        return lt_error_set(
+            err, LT_ERR_LIMIT, "over %u files beside the weights", LT_MAX_SIDECARS);
+    ++*w->copied;
+    return lt_writer_copy_file(w->writer, name, path, err);
+}
+
+static lt_status copy_folder(
+    struct walk *w, const char *folder, unsigned depth, lt_error *err)
+{
+    lt_listing entries;
+    char *path = lt_arena_printf(&w->arena, err, "%s%s", w->root, folder);
+    if (!path) return LT_ERR_NOMEM;
+    lt_status st = lt_listing_read(&entries, path, err);
+    for (size_t i = 0; i < entries.count && !st; i++)
+        st = copy_entry(w, folder, &entries.items[i], depth, err);
+    lt_listing_release(&entries);
+    return st;
+}
+
+static bool same_folder(const char *a, const char *b)
+{
+    struct stat x, y;
+    return !stat(a, &x) && !stat(b, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+lt_status lt_sidecars_copy(lt_writer *writer, const lt_store *store, const char *output,
+    size_t *copied, lt_notes *left, lt_error *err)
+{
+    const char *root = lt_store_folder(store);
+    if (!root || !lt_path_is_folder_output(output) || same_folder(root, output))
+        return LT_OK;
+    struct walk w = {
+        .writer = writer, .store = store, .root = root, .copied = copied, .left = left
+    };
+    lt_status st = copy_folder(&w, "", 0, err);
+    lt_arena_release(&w.arena);
+    return st;
+}
