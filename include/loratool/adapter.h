@@ -145,7 +145,8 @@ lt_status lt_adapter_out_put(lt_adapter_out *out, size_t index, const float *up,
     const float *down, lt_error *err) LT_MUST_USE;
 /* Hashes, header, config, then the file or folder appears. */
 lt_status lt_adapter_out_commit(lt_adapter_out *out, lt_error *err) LT_MUST_USE;
-uint64_t lt_adapter_out_size(const lt_adapter_out *out); /* bytes, after begin */
+uint64_t lt_adapter_out_size(const lt_adapter_out *out); /* bytes, after commit */
+const lt_writer *lt_adapter_out_writer(const lt_adapter_out *out); /* borrowed */
 
 #ifdef __cplusplus
 }

@@ -49,7 +49,8 @@ typedef struct lt_site {
     uint64_t out, in;    /* out = rows, in = columns; swapped when transposed */
     bool transposed;     /* stored (in, out): transformers' Conv1D, x*P projections */
     bool standard;      /* among the modules that kohya-style trainers and loaders name */
-    const char *native; /* module path in this file, component prefix removed */
+    const char *native; /* module path in the family's original layout, without the
+                           component's prefix; of families with one layout, in this file */
     const char *path;   /* module path in diffusers or transformers */
 } lt_site;
 

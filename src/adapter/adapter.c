@@ -453,6 +453,8 @@ const lt_tensor *lt_adapter_rest(const lt_adapter *adapter, size_t index)
 
 lt_status lt_adapter_usable(const lt_adapter *adapter, lt_error *err)
 {
+    lt_status st = lt_store_usable(adapter->store, false, err);
+    if (st) return st;
     if (!adapter->config_text || !adapter->config.refusal[0]) return LT_OK;
     lt_error_set(err, LT_ERR_UNSUPPORTED, "%s", adapter->config.refusal);
     return lt_error_where(err, "%s", adapter->path);

@@ -388,3 +388,8 @@ uint64_t lt_adapter_out_size(const lt_adapter_out *o)
 {
     return lt_writer_size(o->writer);
 }
+
+const lt_writer *lt_adapter_out_writer(const lt_adapter_out *o)
+{
+    return o->writer;
+}

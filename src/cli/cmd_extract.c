@@ -6,7 +6,7 @@
 
 struct options {
     lt_common common;
-    const char *base, *tuned, *output, *dtype, *dialect, *split;
+    const char *base, *tuned, *output, *dtype, *dialect, *split, *format;
     uint64_t rank, conv_rank;
     double alpha, min_diff, max_error;
     lt_list include, exclude;
@@ -23,6 +23,7 @@ static const lt_opt options[] = {
         { "model-tuned", "model" } },
     { "output", 'o', OPT_STRING, AT(output), "OUT",
         "adapter file, '-', or folder (DIR/) for PEFT", { "save-to", "out-path" } },
+    { "format", 0, OPT_STRING, AT(format), "NAME", LT_HELP_FORMAT, { NULL } },
     { "rank", 'r', OPT_RANK, AT(rank), "R", "rank of the factors [32]",
         { "dim", "max-rank", "network-dim", "linear-dim" } },
     { "conv-rank", 0, OPT_RANK, AT(conv_rank), "R",
@@ -127,6 +128,7 @@ static lt_status run(void *filled, int n_args, char **args, lt_error *err)
         .alpha = o->alpha > 0 ? o->alpha : 0,
         .dtype = o->dtype,
         .dialect = o->dialect,
+        .format = o->format,
         .include = o->include.items,
         .exclude = o->exclude.items,
         .min_diff = o->min_diff,

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-#include "base/source.h"
 #include "cli/info_report.h"
 
 #include <string.h>
 
 struct options {
     lt_common common;
-    bool tensors, metadata;
+    bool tensors, metadata, all_tensors, strict;
 };
 
 #define AT(field) offsetof(struct options, field)
@@ -16,8 +15,30 @@ static const lt_opt options[] = {
         "one tensor a line: name, dtype, shape, offset, bytes", { NULL } },
     { "metadata", 'm', OPT_FLAG, AT(metadata), NULL, "one metadata entry a line",
         { "show-metadata" } },
+    { "all-tensors", 'a', OPT_FLAG, AT(all_tensors), NULL,
+        "of a checkpoint everything, under full paths", { NULL } },
+    { "strict", 0, OPT_FLAG, AT(strict), NULL,
+        "exit 5 if unpickling the file would run code", { NULL } },
     { NULL, 0, OPT_FLAG, 0, NULL, NULL, { NULL } },
 };
+
+static lt_reading reading_of(const struct options *o)
+{
+    return o->all_tensors ? LT_READ_EVERYTHING : LT_READ_MODEL;
+}
+
+/* The first global that would run code, as an error. */
+static lt_status judge(const struct options *o, const lt_store *store, lt_error *err)
+{
+    for (size_t i = 0; o->strict && i < lt_store_global_count(store); i++) {
+        const lt_global *g = lt_store_global(store, i);
+        if (g->verdict != LT_DANGEROUS) continue;
+        lt_error_set(err, LT_ERR_FORMAT,
+            "the pickle in it names '%s': unpickling it would run code", g->name);
+        return lt_error_where(err, "%s", lt_store_path(store));
+    }
+    return LT_OK;
+}
 
 static void print_tensors(const lt_store *store)
 {
@@ -27,8 +48,11 @@ static void print_tensors(const lt_store *store)
         printf("\t%s\t[", lt_dtype_get(t->dtype)->name);
         for (unsigned d = 0; d < t->n_dims; d++)
             printf("%s%llu", d ? "," : "", (unsigned long long)t->shape[d]);
-        printf("]\t%llu\t%llu\n", (unsigned long long)t->offset,
-            (unsigned long long)t->size);
+        if (t->offset == LT_NO_OFFSET)
+            fputs("]\t-", stdout);
+        else
+            printf("]\t%llu", (unsigned long long)t->offset);
+        printf("\t%llu\n", (unsigned long long)t->size);
     }
 }
 
@@ -47,14 +71,15 @@ static void print_metadata(const lt_metadata *meta)
 static lt_status list(const struct options *o, const char *path, lt_error *err)
 {
     lt_store *store = NULL;
-    lt_status st = lt_store_open(&store, path, err);
+    lt_status st = lt_store_open_as(&store, path, reading_of(o), err);
     if (st) return st;
     if (o->tensors)
         print_tensors(store);
     else
         print_metadata(lt_store_metadata(store));
+    st = judge(o, store, err);
     lt_store_close(store);
-    return LT_OK;
+    return st;
 }
 
 static lt_status describe(const struct options *o, const char *path, lt_error *err)
@@ -62,8 +87,8 @@ static lt_status describe(const struct options *o, const char *path, lt_error *e
     lt_info info;
     const char *shown = strcmp(path, "-") ? path : "standard input";
     bool lists = (o->tensors || o->metadata) && !o->common.json;
-    if (lists && !lt_is_folder(path)) return list(o, path, err);
-    lt_status st = lt_info_open(&info, path, err);
+    if (lists && !lt_is_adapter_folder(path)) return list(o, path, err);
+    lt_status st = lt_info_open_as(&info, path, reading_of(o), err);
     if (st) return st;
     if (o->common.json)
         st = lt_print_json(stdout, lt_info_json(shown, &info, o->tensors), err);
@@ -73,6 +98,7 @@ static lt_status describe(const struct options *o, const char *path, lt_error *e
         print_metadata(lt_store_metadata(info.store));
     else if (!o->common.quiet)
         lt_info_print(shown, &info, o->common.verbose);
+    if (!st) st = judge(o, info.store, err);
     lt_info_release(&info);
     return st;
 }

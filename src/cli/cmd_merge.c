@@ -8,8 +8,9 @@
 
 struct options {
     lt_common common;
-    const char *base, *output, *dtype;
-    bool allow_unmatched, dry_run, force;
+    const char *base, *output, *dtype, *format;
+    uint64_t max_shard_size;
+    bool allow_unmatched, dry_run, untie, force;
     int threads;
 };
 
@@ -18,12 +19,17 @@ struct options {
 static const lt_opt options[] = {
     { "base", 0, OPT_STRING, AT(base), "FILE", "the model to merge into",
         { "model-org", "sd-model", "base-model" } },
-    { "output", 'o', OPT_STRING, AT(output), "OUT", "the merged model",
-        { "save-to", "out-path" } },
+    { "output", 'o', OPT_STRING, AT(output), "OUT",
+        "the merged model: file, folder (DIR/) or '-'", { "save-to", "out-path" } },
+    { "format", 0, OPT_STRING, AT(format), "NAME", LT_HELP_FORMAT, { NULL } },
+    { "max-shard-size", 0, OPT_SIZE, AT(max_shard_size), "SIZE", LT_HELP_SHARDS,
+        { "out-shard-size" } },
     { "dtype", 0, OPT_STRING, AT(dtype), "TYPE",
         "keep, f32, f16 or bf16 for every tensor [keep]", { "save-precision" } },
     { "allow-unmatched", 0, OPT_FLAG, AT(allow_unmatched), NULL,
         "merge what fits although something does not", { NULL } },
+    { "untie", 0, OPT_FLAG, AT(untie), NULL,
+        "change a weight although its tied twin stays", { NULL } },
     { "dry-run", 'n', OPT_FLAG, AT(dry_run), NULL, "print the plan, write nothing",
         { NULL } },
     { "threads", 'j', OPT_COUNT, AT(threads), "N", "worker threads [all cores]",
@@ -61,6 +67,9 @@ static cJSON *to_json(const lt_merge_report *r, bool plan)
     cJSON_AddNumberToObject(o, "tensors_cast", (double)r->tensors_cast);
     cJSON_AddNumberToObject(
         o, "tensors_passed_through", (double)r->tensors_passed_through);
+    cJSON_AddNumberToObject(o, "files", (double)r->files);
+    cJSON_AddNumberToObject(o, "sidecars", (double)r->sidecars);
+    lt_json_add_notes(o, "dropped", &r->dropped);
     if (r->base_family) cJSON_AddStringToObject(o, "family", r->base_family);
     lt_json_add_cost(o, &r->cost);
     cJSON *list = plan ? cJSON_AddArrayToObject(o, "plan") : NULL;
@@ -103,7 +112,11 @@ static void print_text(FILE *to, const struct options *o, const lt_merge_report 
     if (r->tensors_cast) fprintf(to, "cast       %zu tensors\n", r->tensors_cast);
     lt_print_notes(to, "unmatched ", &r->unmatched, true);
     lt_print_notes(to, "redundant ", &r->redundant, true);
+    lt_print_notes(to, "dropped   ", &r->dropped, o->common.verbose);
     if (o->dry_run) return;
+    if (r->files > 1)
+        fprintf(to, "files      %zu (%zu of them copied beside the weights)\n", r->files,
+            r->sidecars);
     fputs("wrote      ", to);
     lt_print_cost(to, &r->cost);
 }
@@ -130,6 +143,9 @@ static lt_status merge(struct options *o, lt_merge_input *inputs, size_t n, lt_e
         .inputs = inputs,
         .n_inputs = n,
         .dtype = o->dtype,
+        .format = o->format,
+        .max_shard_size = o->max_shard_size,
+        .untie = o->untie,
         .allow_unmatched = o->allow_unmatched,
         .dry_run = o->dry_run,
         .overwrite = o->force,

@@ -6,7 +6,7 @@
 
 struct options {
     lt_common common;
-    const char *input, *output, *dtype, *split;
+    const char *input, *output, *dtype, *split, *format;
     uint64_t rank, conv_rank;
     double alpha, max_error;
     bool force;
@@ -18,6 +18,7 @@ struct options {
 static const lt_opt options[] = {
     { "output", 'o', OPT_STRING, AT(output), "OUT",
         "adapter file, '-', or folder (DIR/) for PEFT", { "save-to", "out-path" } },
+    { "format", 0, OPT_STRING, AT(format), "NAME", LT_HELP_FORMAT, { NULL } },
     { "rank", 'r', OPT_RANK, AT(rank), "R", "the new rank", { "new-rank", "dim" } },
     { "conv-rank", 0, OPT_RANK, AT(conv_rank), "R",
         "rank of convolutions with a kernel [as --rank]",
@@ -54,6 +55,7 @@ static cJSON *to_json(const lt_resize_report *r, bool verbose)
         r->worst ? r->worst->name : "" };
     lt_json_add_outcome(o, &outcome);
     cJSON_AddNumberToObject(o, "retained", r->retained);
+    lt_json_add_notes(o, "dropped", &r->dropped);
     lt_json_add_cost(o, &r->cost);
     size_t n = verbose ? r->modules_written + r->modules_unchanged : 0;
     cJSON *modules = verbose ? cJSON_AddArrayToObject(o, "modules") : NULL;
@@ -84,6 +86,7 @@ static void print_text(FILE *to, const struct options *o, const lt_resize_report
     }
     fputc('\n', to);
     lt_print_notes(to, "carried over", &r->skipped, o->common.verbose);
+    lt_print_notes(to, "dropped   ", &r->dropped, true);
     size_t n = o->common.verbose ? r->modules_written + r->modules_unchanged : 0;
     for (size_t i = 0; i < n; i++) {
         const lt_resized *m = &r->modules[i];
@@ -114,6 +117,7 @@ static lt_status run(void *filled, int n_args, char **args, lt_error *err)
         .conv_rank = o->conv_rank,
         .alpha = o->alpha > 0 ? o->alpha : 0,
         .dtype = o->dtype,
+        .format = o->format,
         .max_error = o->max_error >= 0 ? &o->max_error : NULL,
         .overwrite = o->force,
         .threads = o->threads,

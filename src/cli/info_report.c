@@ -272,13 +272,60 @@ static void print_modules(const lt_adapter *a)
     }
 }
 
-void lt_info_print(const char *path, const lt_info *info, bool verbose)
+/* Globals that are not plain data, the worst first. */
+static void print_globals(const lt_store *store)
+{
+    const char *label = "globals";
+    for (int verdict = LT_DANGEROUS; verdict > LT_PLAIN; verdict--)
+        for (size_t i = 0; i < lt_store_global_count(store); i++) {
+            const lt_global *g = lt_store_global(store, i);
+            if (g->verdict != (lt_verdict)verdict) continue;
+            printf("  %-10s", label);
+            lt_print_safe(stdout, g->name);
+            printf(" (%zu): %s\n", g->count,
+                verdict == LT_DANGEROUS ? "DANGEROUS: unpickling the file runs code"
+                                        : "unknown; never looked up, never called");
+            label = "";
+        }
+}
+
+/* Lines of the text report before the rest is only counted. */
+#define MOST_ASIDES 12
+
+static void print_asides(const lt_store *store, bool verbose)
+{
+    size_t n = lt_store_aside_count(store);
+    for (size_t i = 0; i < n && (verbose || i < MOST_ASIDES); i++) {
+        const lt_aside *a = lt_store_aside(store, i);
+        printf("  %-10s", i ? "" : "besides");
+        lt_print_safe(stdout, a->path);
+        fputs(": ", stdout);
+        lt_print_safe(stdout, a->what);
+        printf("%s\n", a->unread ? " (a tensor that is not read)" : "");
+    }
+    if (!verbose && n > MOST_ASIDES)
+        printf("            and %zu more (-v lists them)\n", n - MOST_ASIDES);
+}
+
+static void print_container(const lt_store *store)
 {
     char size[32];
+    printf("  %-10s%s", "container", lt_store_container(store));
+    if (lt_store_file_count(store) > 1) printf(", %zu files", lt_store_file_count(store));
+    printf(", %s", lt_size_text(lt_store_file_size(store), size));
+    if (*lt_store_wrapper(store)) {
+        fputs(", tensors in '", stdout);
+        lt_print_safe(stdout, lt_store_wrapper(store));
+        putchar('\'');
+    }
+    putchar('\n');
+}
+
+void lt_info_print(const char *path, const lt_info *info, bool verbose)
+{
     const lt_metadata *meta = lt_store_metadata(info->store);
     print_header(path, info);
-    printf("  %-10s%s, %s\n", "container", lt_store_container(info->store),
-        lt_size_text(lt_store_file_size(info->store), size));
+    print_container(info->store);
     print_tensors_line(info);
     if (info->adapter)
         print_adapter(info->adapter);
@@ -288,6 +335,8 @@ void lt_info_print(const char *path, const lt_info *info, bool verbose)
         printf("  %-10s%zu entries (--metadata shows them)\n", "metadata", meta->count);
     else
         printf("  %-10snone\n", "metadata");
+    print_asides(info->store, verbose);
+    print_globals(info->store);
     if (info->adapter && verbose) print_modules(info->adapter);
 }
 
@@ -332,9 +381,39 @@ static void add_tensors(cJSON *o, const lt_store *store)
         cJSON *shape = cJSON_AddArrayToObject(item, "shape");
         for (unsigned d = 0; d < t->n_dims; d++)
             cJSON_AddItemToArray(shape, cJSON_CreateNumber((double)t->shape[d]));
-        cJSON_AddNumberToObject(item, "offset", (double)t->offset);
+        if (t->offset == LT_NO_OFFSET)
+            cJSON_AddNullToObject(item, "offset");
+        else
+            cJSON_AddNumberToObject(item, "offset", (double)t->offset);
         cJSON_AddNumberToObject(item, "bytes", (double)t->size);
         cJSON_AddItemToArray(list, item);
+    }
+}
+
+static void add_contents(cJSON *o, const lt_store *store)
+{
+    cJSON *files = cJSON_AddArrayToObject(o, "files");
+    for (size_t i = 0; i < lt_store_file_count(store); i++)
+        cJSON_AddItemToArray(files, cJSON_CreateString(lt_store_file(store, i)));
+    cJSON_AddStringToObject(o, "wrapper", lt_store_wrapper(store));
+    cJSON *asides = cJSON_AddArrayToObject(o, "aside");
+    for (size_t i = 0; i < lt_store_aside_count(store); i++) {
+        const lt_aside *a = lt_store_aside(store, i);
+        cJSON *item = cJSON_CreateObject();
+        cJSON_AddStringToObject(item, "path", a->path);
+        cJSON_AddStringToObject(item, "what", a->what);
+        cJSON_AddNumberToObject(item, "bytes", (double)a->bytes);
+        cJSON_AddBoolToObject(item, "unread", a->unread);
+        cJSON_AddItemToArray(asides, item);
+    }
+    cJSON *globals = cJSON_AddArrayToObject(o, "globals");
+    for (size_t i = 0; i < lt_store_global_count(store); i++) {
+        const lt_global *g = lt_store_global(store, i);
+        cJSON *item = cJSON_CreateObject();
+        cJSON_AddStringToObject(item, "name", g->name);
+        cJSON_AddStringToObject(item, "verdict", lt_verdict_text(g->verdict));
+        cJSON_AddNumberToObject(item, "count", (double)g->count);
+        cJSON_AddItemToArray(globals, item);
     }
 }
 
@@ -366,6 +445,7 @@ cJSON *lt_info_json(const char *path, const lt_info *info, bool tensors)
                 dtypes, lt_dtype_get((lt_dtype)d)->name, (double)info->dtypes[d]);
     add_modules(o, a);
     if (tensors) add_tensors(o, info->store);
+    add_contents(o, info->store);
     cJSON *entries = cJSON_AddObjectToObject(o, "metadata");
     for (size_t i = 0; i < meta->count; i++)
         cJSON_AddStringToObject(entries, meta->entries[i].key, meta->entries[i].value);

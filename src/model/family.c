@@ -31,6 +31,9 @@ const lt_family *const lt_families[] = {
     &lt_family_sdxl,
     &lt_family_sd2,
     &lt_family_sd1,
+    &lt_family_sdxl_diffusers,
+    &lt_family_sd2_diffusers,
+    &lt_family_sd1_diffusers,
     &lt_family_gpt2,
     &lt_family_bert,
     &lt_family_llama,
@@ -42,7 +45,7 @@ const lt_family *const lt_families[] = {
 #define N_FAMILIES (sizeof lt_families / sizeof *lt_families)
 
 const char *const lt_denoiser_prefixes[] = { "model.diffusion_model.", "diffusion_model.",
-    "", NULL };
+    "unet.", "", NULL };
 
 const char *lt_family_id(const lt_family *family)
 {
@@ -118,6 +121,7 @@ int lt_rename_one(lt_rename *out, const char *fmt, ...)
     va_start(ap, fmt);
     int n = vsnprintf(out->path, sizeof out->path, fmt, ap);
     va_end(ap);
+    out->native[0] = '\0';
     out->part = 0;
     out->parts = 1;
     out->transposed = false;

@@ -25,6 +25,7 @@ typedef struct lt_adapter_sign {
 /* One public module that a stored tensor holds. */
 typedef struct lt_rename {
     char path[480];
+    char native[480];     /* path in the family's original layout; "": as in this file */
     unsigned part, parts; /* the part-th of parts equal blocks of rows */
     bool transposed;
 } lt_rename;
@@ -61,6 +62,8 @@ struct lt_family {
 extern const lt_family *const lt_families[];
 
 extern const lt_family lt_family_sd1, lt_family_sd2, lt_family_sdxl;
+extern const lt_family lt_family_sd1_diffusers, lt_family_sd2_diffusers,
+    lt_family_sdxl_diffusers;
 extern const lt_family lt_family_gpt2, lt_family_bert, lt_family_llama, lt_family_neox,
     lt_family_t5;
 extern const lt_family lt_family_unknown;
@@ -76,6 +79,9 @@ const lt_family *lt_family_detect(
  */
 
 int lt_rename_unet(const char *native, lt_rename out[LT_MAX_RENAMES]);
+int lt_rename_unet_diffusers(const char *native, lt_rename out[LT_MAX_RENAMES]);
+/* The same where the lowest level has attention, as in SDXL. */
+int lt_rename_unet_diffusers_xl(const char *native, lt_rename out[LT_MAX_RENAMES]);
 bool lt_standard_unet(const char *path);
 int lt_rename_clip(const char *native, lt_rename out[LT_MAX_RENAMES]);
 int lt_rename_openclip(const char *native, lt_rename out[LT_MAX_RENAMES]);

@@ -131,6 +131,7 @@ static lt_status add_site(lt_model *m, const lt_tensor *t, const lt_component *c
     lt_status st =
         lt_grow((void **)&m->sites, &m->capacity, m->n_sites + 1, sizeof *m->sites, err);
     if (st) return st;
+    if (*r->native) native = r->native;
     size_t stem = lt_stem_size(native, ".weight");
     lt_site s = { .tensor = t, .component = c, .transposed = r->transposed };
     s.rows = lt_tensor_rows(t) / r->parts;

@@ -74,7 +74,9 @@ lt_status lt_notes_add_asides(lt_notes *notes, const lt_store *store, lt_error *
 lt_status lt_notes_add_metadata(
     lt_notes *notes, const lt_writer *writer, const lt_store *store, lt_error *err)
 {
-    size_t n = lt_store_metadata(store)->count;
+    const lt_metadata *meta = lt_store_metadata(store);
+    /* "format" says who wrote a safetensors file: nothing that a torch file lacks. */
+    size_t n = meta->count - (lt_metadata_get(meta, "format") != NULL);
     if (!n || lt_writer_holds_metadata(writer)) return LT_OK;
     return lt_notes_add(notes, "__metadata__", 0, err,
         "%zu entries: the output's format has no place for them", n);

@@ -228,9 +228,10 @@ static lt_status write_adapter(lt_extract_run *run, lt_adapter_out *out, lt_erro
         st = lt_pool_run(run->threads, run->n_items, extract_one, extract_done, &f, err);
     if (st) return st;
     finish_report(run);
-    run->report->cost.bytes = lt_adapter_out_size(out);
     st = check_fidelity(run, err);
-    return st ? st : lt_adapter_out_commit(out, err);
+    if (!st) st = lt_adapter_out_commit(out, err);
+    if (!st) run->report->cost.bytes = lt_adapter_out_size(out);
+    return st;
 }
 
 /* The output is opened before the long part, so that one that cannot be made is told at
@@ -242,6 +243,7 @@ static lt_status run_all(lt_extract_run *run, lt_error *err)
     if (!st) st = lt_extract_open(run, err);
     if (st) return st;
     lt_adapter_plan plan = { .path = run->options->output,
+        .format = run->options->format,
         .dialect = run->dialect,
         .overwrite = run->options->overwrite,
         .family = lt_model_family(run->model) };

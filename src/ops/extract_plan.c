@@ -261,6 +261,8 @@ lt_status lt_extract_open(lt_extract_run *run, lt_error *err)
     lt_status st = lt_filter_compile(&run->filter, o->include, o->exclude, err);
     if (!st) st = lt_store_open(&run->base, o->base, err);
     if (!st) st = lt_store_open(&run->tuned, o->tuned, err);
+    if (!st) st = lt_store_usable(run->base, false, err);
+    if (!st) st = lt_store_usable(run->tuned, false, err);
     if (!st
         && (lt_store_holds_adapter(run->base) || lt_store_holds_adapter(run->tuned))) {
         const lt_store *s = lt_store_holds_adapter(run->base) ? run->base : run->tuned;

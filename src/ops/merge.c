@@ -6,6 +6,7 @@
 
 #include "adapter/hashes.h"
 #include "base/pool.h"
+#include "ops/sidecars.h"
 #include "tensor/convert.h"
 #include "tensor/linalg.h"
 
@@ -19,6 +20,7 @@ struct merging {
     lt_merge_run *run;
     lt_writer *writer;
     lt_scratch *scratch;
+    bool *shared; /* of each tensor: the same memory as another in the output too */
     size_t done;
 };
 
@@ -150,6 +152,7 @@ static lt_status merge_tensor(void *ctx, size_t t, int worker, lt_error *err)
 {
     struct merging *g = ctx;
     const lt_tensor *from = lt_store_at(g->run->base, t);
+    if (g->shared[t]) return LT_OK;
     if (!touched(g->run, t) && target_dtype(g->run, from) == from->dtype)
         return lt_writer_copy(g->writer, t, g->run->base, from, err);
     struct factors *f = NULL;
@@ -170,17 +173,40 @@ static void merge_done(void *ctx, size_t t)
             lt_store_at(g->run->base, t)->name);
 }
 
-static lt_status declare(lt_merge_run *run, lt_writer *w, lt_error *err)
+/* A tied weight stays tied where the format can hold that and neither twin changes. */
+static void declare_twin(struct merging *g, size_t t)
 {
+    size_t twin = lt_store_alias(g->run->base, t);
+    if (twin == t || touched(g->run, t) || touched(g->run, twin)) return;
+    lt_writer_alias(g->writer, t, twin, &g->shared[t]);
+}
+
+static lt_status reserve_hashes(lt_writer *w, lt_order order, lt_error *err)
+{
+    lt_status st = lt_writer_plan(w, order, err);
+    for (size_t i = 0; i < lt_writer_file_count(w) && !st; i++)
+        st = lt_hashes_reserve(lt_writer_file_metadata(w, i), err);
+    return st;
+}
+
+static lt_status declare(struct merging *g, lt_error *err)
+{
+    lt_merge_run *run = g->run;
+    lt_writer *w = g->writer;
+    bool plain = !strcmp(lt_store_container(run->base), "safetensors");
+    lt_order order = plain ? LT_ORDER_GIVEN : LT_ORDER_REFERENCE;
     lt_metadata *meta = lt_writer_metadata(w);
     lt_status st = lt_metadata_copy(meta, lt_store_metadata(run->base), err);
-    if (!st) st = lt_hashes_reserve(meta, err);
+    /* transformers refuses safetensors files that do not say so. */
+    if (!st && !plain) st = lt_metadata_set(meta, "format", "pt", err);
     for (size_t i = 0; i < lt_store_count(run->base) && !st; i++) {
         const lt_tensor *t = lt_store_at(run->base, i);
         st = lt_writer_add(
             w, t->name, target_dtype(run, t), t->n_dims, t->shape, NULL, err);
+        if (!st) declare_twin(g, i);
     }
-    return st ? st : lt_writer_begin(w, LT_ORDER_GIVEN, err);
+    if (!st) st = reserve_hashes(w, order, err);
+    return st ? st : lt_writer_begin(w, order, err);
 }
 
 static void count_tensors(lt_merge_run *run)
@@ -197,26 +223,52 @@ static void count_tensors(lt_merge_run *run)
     }
 }
 
+static lt_status open_output(struct merging *g, lt_error *err)
+{
+    const lt_merge_options *o = g->run->options;
+    lt_output output = { .path = o->output,
+        .format = o->format,
+        .overwrite = o->overwrite,
+        .folder = lt_path_is_folder_output(o->output),
+        .wrapper = lt_store_wrapper(g->run->base),
+        .like = g->run->base,
+        .max_shard_size = o->max_shard_size };
+    return lt_writer_new(&g->writer, &output, err);
+}
+
+static lt_status fill_output(struct merging *g, lt_error *err)
+{
+    lt_merge_run *run = g->run;
+    lt_merge_report *r = run->report;
+    size_t n = lt_store_count(run->base);
+    lt_status st = open_output(g, err);
+    if (!st) st = declare(g, err);
+    if (!st) st = lt_notes_add_asides(&r->dropped, run->base, err);
+    if (!st) st = lt_notes_add_metadata(&r->dropped, g->writer, run->base, err);
+    if (!st) st = lt_pool_run(run->threads, n, merge_tensor, merge_done, g, err);
+    if (!st) st = lt_hashes_fill(g->writer, err);
+    if (!st)
+        st = lt_sidecars_copy(
+            g->writer, run->base, run->options->output, &r->sidecars, &r->dropped, err);
+    if (!st) st = lt_writer_commit(g->writer, err);
+    if (st) return st;
+    r->files = lt_writer_file_count(g->writer) + r->sidecars;
+    r->cost.bytes = lt_writer_size(g->writer);
+    return LT_OK;
+}
+
 static lt_status write_model(lt_merge_run *run, lt_error *err)
 {
     struct merging g = { .run = run };
     run->threads = lt_thread_count(run->options->threads);
     g.scratch = lt_alloc((uint64_t)run->threads, sizeof *g.scratch, err);
-    if (!g.scratch) return LT_ERR_NOMEM;
-    lt_output output = { run->options->output, NULL, run->options->overwrite, false, NULL,
-        NULL, 0 };
-    lt_status st = lt_writer_new(&g.writer, &output, err);
-    if (!st) st = declare(run, g.writer, err);
-    if (!st)
-        st = lt_pool_run(
-            run->threads, lt_store_count(run->base), merge_tensor, merge_done, &g, err);
-    if (!st) st = lt_hashes_fill(g.writer, err);
-    if (!st) run->report->cost.bytes = lt_writer_size(g.writer);
-    if (!st) st = lt_writer_commit(g.writer, err);
+    g.shared = lt_alloc(lt_store_count(run->base), sizeof *g.shared, err);
+    lt_status st = g.scratch && g.shared ? fill_output(&g, err) : LT_ERR_NOMEM;
     lt_writer_close(g.writer);
-    for (int i = 0; i < run->threads; i++)
+    for (int i = 0; g.scratch && i < run->threads; i++)
         lt_scratch_release(&g.scratch[i]);
     lt_free(g.scratch);
+    lt_free(g.shared);
     return st;
 }
 
@@ -247,6 +299,7 @@ void lt_merge_report_release(lt_merge_report *r)
     lt_arena_release(&arena);
     lt_notes_release(&r->unmatched);
     lt_notes_release(&r->redundant);
+    lt_notes_release(&r->dropped);
     free(r->applied);
     *r = (lt_merge_report){ 0 };
 }

@@ -173,7 +173,7 @@ static void find_cause(lt_merge_run *run)
     lt_merge_report *r = run->report;
     for (size_t i = 0; i < run->options->n_inputs; i++) {
         const lt_family *f = lt_adapter_family(run->adapters[i]);
-        if (f == base) continue;
+        if (!strcmp(lt_family_id(f), lt_family_id(base))) continue;
         if (!strcmp(lt_family_id(f), "unknown")) {
             unknown = f;
             continue;
@@ -228,11 +228,31 @@ static lt_status refuse_scaled(lt_merge_run *run, lt_error *err)
     return LT_OK;
 }
 
+/* A weight that is the same memory as another one (tied embeddings) cannot change alone
+ * without anyone's knowledge. */
+static lt_status check_twins(lt_merge_run *run, lt_error *err)
+{
+    for (size_t t = 0; t < lt_store_count(run->base); t++) {
+        size_t twin = lt_store_alias(run->base, t);
+        bool changes = run->first_part[t] < run->first_part[t + 1];
+        bool twin_changes = run->first_part[twin] < run->first_part[twin + 1];
+        if (changes == twin_changes || run->options->untie) continue;
+        const lt_tensor *moving = lt_store_at(run->base, changes ? t : twin);
+        lt_error_set(err, LT_ERR_MISMATCH,
+            "is the same memory as '%s', which the adapter does not change: --untie lets "
+            "them differ",
+            lt_store_at(run->base, changes ? twin : t)->name);
+        return lt_store_blame(run->base, moving, err);
+    }
+    return LT_OK;
+}
+
 static lt_status open_all(lt_merge_run *run, lt_error *err)
 {
     const lt_merge_options *o = run->options;
     lt_status st = lt_parse_dtype(o->dtype, &run->cast, &run->dtype, err);
     if (!st) st = lt_store_open(&run->base, o->base, err);
+    if (!st) st = lt_store_usable(run->base, false, err);
     if (!st && lt_store_holds_adapter(run->base)) {
         lt_error_set(err, LT_ERR_MISMATCH, "is an adapter, not a base model");
         st = lt_error_where(err, "%s", o->base);
@@ -261,5 +281,6 @@ lt_status lt_merge_plan(lt_merge_run *run, lt_error *err)
     if (!st) st = index_parts(run, err);
     if (!st) st = fill_applied(run, err);
     if (!st) st = judge(run, err);
+    if (!st) st = check_twins(run, err);
     return st ? st : refuse_scaled(run, err);
 }

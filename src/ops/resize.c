@@ -140,6 +140,10 @@ static lt_status declare(struct resizing *z, lt_error *err)
     if (!st)
         st = lt_metadata_copy(
             lt_adapter_out_metadata(z->out), lt_store_metadata(store), err);
+    if (!st) st = lt_notes_add_asides(&z->report->dropped, store, err);
+    if (!st)
+        st = lt_notes_add_metadata(
+            &z->report->dropped, lt_adapter_out_writer(z->out), store, err);
     /* diffusers' ranks and alphas: the factors now hold the scale themselves. */
     lt_metadata_remove(lt_adapter_out_metadata(z->out), "lora_adapter_metadata");
     return st ? st : lt_adapter_out_begin(z->out, err);
@@ -292,6 +296,7 @@ static lt_status open_output(struct resizing *z, lt_error *err)
     const lt_resize_options *o = z->options;
     const char *config = lt_adapter_config(z->adapter);
     lt_adapter_plan plan = { .path = o->output,
+        .format = o->format,
         .overwrite = o->overwrite,
         .dialect = lt_adapter_dialect(z->adapter),
         .family = lt_adapter_family(z->adapter) };
@@ -324,8 +329,9 @@ static lt_status run_all(struct resizing *z, lt_error *err)
         st = lt_error_set(err, LT_ERR_FIDELITY,
             "the error %.4g is above the %.4g asked for: a higher rank is needed",
             z->report->error, *o->max_error);
+    if (!st) st = lt_adapter_out_commit(z->out, err);
     if (!st) z->report->cost.bytes = lt_adapter_out_size(z->out);
-    return st ? st : lt_adapter_out_commit(z->out, err);
+    return st;
 }
 
 static lt_status check_options(struct resizing *z, lt_error *err)
@@ -361,6 +367,7 @@ void lt_resize_report_release(lt_resize_report *r)
     lt_arena arena = { r->memory };
     lt_arena_release(&arena);
     lt_notes_release(&r->skipped);
+    lt_notes_release(&r->dropped);
     free(r->modules);
     *r = (lt_resize_report){ 0 };
 }

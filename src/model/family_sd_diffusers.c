@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT */
+/* Stable Diffusion 1.x, 2.x and XL as diffusers keeps them: a pipeline folder with a
+ * component in each subfolder, or the U-Net alone. The families are those of
+ * family_sd.c; only the names in the files differ. */
+#include "model/family.h"
+
+/* Parts of a pipeline that no adapter format names. */
+#define PIPELINE_REST                                                            \
+    { .id = "vae", .title = "VAE", .prefixes = { "vae." }, .no_adapter = true }, \
+        { .id = "safety",                                                        \
+            .title = "safety checker",                                           \
+            .prefixes = { "safety_checker." },                                   \
+            .no_adapter = true },                                                \
+    {                                                                            \
+        0                                                                        \
+    }
+
+#define UNET(how, native)                                                      \
+    {                                                                          \
+        .id = "unet", .title = "U-Net", .prefixes = { "unet.", "" },           \
+        .kohya = { "lora_unet_" }, .diffusers = { "unet." }, .is_main = true,  \
+        .kohya_native = native, .rename = how, .is_standard = lt_standard_unet \
+    }
+
+#define TEXT_ENCODER(id_, title_, prefix, ...)                                        \
+    {                                                                                 \
+        .id = id_, .title = title_, .prefixes = { prefix }, .kohya = { __VA_ARGS__ }, \
+        .diffusers = { prefix }, .rename = lt_rename_clip,                            \
+        .is_standard = lt_standard_clip                                               \
+    }
+
+static const lt_component sd_components[] = {
+    UNET(lt_rename_unet_diffusers, false),
+    TEXT_ENCODER("te1", "text encoder", "text_encoder.", "lora_te_", "lora_te1_"),
+    PIPELINE_REST,
+};
+
+static const lt_component sdxl_components[] = {
+    UNET(lt_rename_unet_diffusers_xl, true),
+    TEXT_ENCODER("te1", "text encoder 1", "text_encoder.", "lora_te1_"),
+    TEXT_ENCODER("te2", "text encoder 2", "text_encoder_2.", "lora_te2_"),
+    PIPELINE_REST,
+};
+
+/* Adapters are told by the rows of family_sd.c. */
+static const lt_adapter_sign no_adapter[] = { { 0 } };
+
+static const lt_base_sign sd1_base[] = {
+    { .key = "down_blocks.0.attentions.0.proj_in.weight", .n_dims = 4 },
+    { .key = "mid_block.attentions.0.proj_in.weight", .n_dims = 4 },
+    { .key = "add_embedding.linear_1.weight", .absent = true },
+    { 0 },
+};
+
+const lt_family lt_family_sd1_diffusers = {
+    .id = "sd1",
+    .title = "Stable Diffusion 1.x",
+    .naming = LT_NAMING_KOHYA,
+    .kohya_version = "sd_v1",
+    .architecture = "stable-diffusion-v1",
+    .implementation = "diffusers",
+    .base_signs = sd1_base,
+    .adapter_signs = no_adapter,
+    .components = sd_components,
+};
+
+static const lt_base_sign sd2_base[] = {
+    { .key = "down_blocks.0.attentions.0.proj_in.weight", .n_dims = 2 },
+    { .key = "mid_block.attentions.0.proj_in.weight", .n_dims = 2 },
+    { .key = "add_embedding.linear_1.weight", .absent = true },
+    { 0 },
+};
+
+const lt_family lt_family_sd2_diffusers = {
+    .id = "sd2",
+    .title = "Stable Diffusion 2.x",
+    .naming = LT_NAMING_KOHYA,
+    .kohya_v2 = true,
+    .kohya_version = "sd_v2",
+    .architecture = "stable-diffusion-v2-512",
+    .implementation = "diffusers",
+    .base_signs = sd2_base,
+    .adapter_signs = no_adapter,
+    .components = sd_components,
+};
+
+static const lt_base_sign sdxl_base[] = {
+    { .key = "add_embedding.linear_1.weight", .n_dims = 2 },
+    { .key = "down_blocks.1.attentions.0.proj_in.weight", .n_dims = 2 },
+    { .key = "down_blocks.0.attentions.0.proj_in.weight", .absent = true },
+    /* The refiner is deeper here. */
+    { .key = "down_blocks.1.attentions.0.transformer_blocks.3.attn1.to_q.weight",
+        .absent = true },
+    { 0 },
+};
+
+const lt_family lt_family_sdxl_diffusers = {
+    .id = "sdxl",
+    .title = "Stable Diffusion XL",
+    .naming = LT_NAMING_KOHYA,
+    .kohya_version = "sdxl_base_v1-0",
+    .architecture = "stable-diffusion-xl-v1-base",
+    .implementation = "https://github.com/Stability-AI/generative-models",
+    .base_signs = sdxl_base,
+    .adapter_signs = no_adapter,
+    .components = sdxl_components,
+};
