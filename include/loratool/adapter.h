@@ -25,9 +25,10 @@ typedef enum lt_part {
 typedef struct lt_kind lt_kind;       /* a row of a table: static storage */
 typedef struct lt_dialect lt_dialect; /* the same */
 
-const char *lt_kind_id(const lt_kind *kind);          /* "lora", "dora", "loha", ... */
-const char *lt_kind_title(const lt_kind *kind);       /* "LoRA", "LyCORIS LoHa" */
-bool lt_kind_has_factors(const lt_kind *kind);        /* lt_module_load works on it */
+const char *lt_kind_id(const lt_kind *kind);    /* "lora", "dora", "loha", ... */
+const char *lt_kind_title(const lt_kind *kind); /* "LoRA", "LyCORIS LoHa" */
+bool lt_kind_has_factors(const lt_kind *kind);  /* lt_module_load works on it */
+bool lt_kind_is_pair(const lt_kind *kind);      /* two dense factors and nothing else */
 const char *lt_dialect_id(const lt_dialect *dialect); /* "kohya", "diffusers", "peft" */
 lt_naming lt_dialect_naming(const lt_dialect *dialect);
 bool lt_dialect_holds_alpha(const lt_dialect *dialect); /* as a tensor of each module */
@@ -42,8 +43,10 @@ typedef struct lt_module {
     const lt_tensor *const *others;       /* n_others tensors of part LT_PART_OTHER */
     size_t n_others;
     uint64_t rank, out, in; /* 0 for kinds without factors; in counts kernel elements */
-    double alpha;           /* when has_alpha */
-    double scale;           /* multiplier of up * down: alpha / r unless said otherwise */
+    uint64_t groups; /* 1, or of a block-diagonal up factor (loralib's MergedLinear): the
+                        blocks, each of rank / groups columns; out counts their rows */
+    double alpha;    /* when has_alpha */
+    double scale;    /* multiplier of up * down: alpha / r unless said otherwise */
     bool has_alpha;
 } lt_module;
 
@@ -77,6 +80,11 @@ const lt_tensor *lt_adapter_rest(const lt_adapter *adapter, size_t index);
 /* LT_ERR_UNSUPPORTED, with the reason, when the config says that the factors alone do not
  * tell what the model does. Such an adapter can be looked at, not computed with. */
 lt_status lt_adapter_usable(const lt_adapter *adapter, lt_error *err) LT_MUST_USE;
+/* True for loralib's modules, whose alpha stands nowhere in the file. */
+bool lt_module_lacks_alpha(const lt_module *module);
+/* True for a tensor outside all modules that stands in the place of the base's own:
+ * PEFT's modules_to_save and trained biases. */
+bool lt_adapter_replaces(const lt_adapter *adapter, const lt_tensor *tensor);
 /* The text of adapter_config.json, or NULL. */
 const char *lt_adapter_config(const lt_adapter *adapter);
 
@@ -84,7 +92,7 @@ const char *lt_adapter_config(const lt_adapter *adapter);
 bool lt_store_holds_adapter(const lt_store *store);
 
 /* up (out x rank) and down (rank x in), exact in double, scale not applied; a Tucker core
- * is folded into down. The arrays are the caller's. */
+ * is folded into down, grouped factors are spread out. The arrays are the caller's. */
 lt_status lt_module_load(const lt_adapter *adapter, const lt_module *module, double *up,
     double *down, lt_error *err) LT_MUST_USE;
 

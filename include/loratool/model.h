@@ -48,10 +48,11 @@ typedef struct lt_site {
     uint64_t row0, rows; /* rows of the stored tensor; the whole of it unless fused */
     uint64_t out, in;    /* out = rows, in = columns; swapped when transposed */
     bool transposed;     /* stored (in, out): transformers' Conv1D, x*P projections */
-    bool standard;      /* among the modules that kohya-style trainers and loaders name */
-    const char *native; /* module path in the family's original layout, without the
-                           component's prefix; of families with one layout, in this file */
-    const char *path;   /* module path in diffusers or transformers */
+    bool standard; /* among the modules that kohya-style trainers and loaders name */
+    const char
+        *native;      /* module path in the family's original layout, without the
+                         component's prefix; of families with one layout, in this file */
+    const char *path; /* module path in diffusers or transformers */
 } lt_site;
 
 /* Why a tensor is not a site. */

@@ -108,6 +108,10 @@ typedef struct lt_merge_options {
     const char *format; /* NULL: by the output's extension, in a folder as the base */
     uint64_t max_shard_size; /* 0: as the base */
     bool allow_unmatched, dry_run, overwrite;
+    double alpha; /* of adapters whose file holds none (loralib); 0: not given */
+    const bool *enable_lora; /* loralib: which of the equal blocks of rows of a fused
+                                weight a MergedLinear changes; NULL: not given */
+    size_t n_enable_lora;
     bool untie; /* a weight may change whose twin (the same memory) does not */
     int threads;
     lt_progress progress;
@@ -123,8 +127,9 @@ typedef struct lt_applied {
 typedef struct lt_merge_report {
     lt_applied *applied;
     size_t modules_applied;
-    lt_notes unmatched; /* adapter modules and tensors that found no place */
-    lt_notes redundant; /* adapter tensors that only repeat the base's own */
+    lt_notes unmatched;      /* adapter modules and tensors that found no place */
+    lt_notes redundant;      /* adapter tensors that only repeat the base's own */
+    size_t tensors_replaced; /* by the adapter's own (PEFT's modules_to_save) */
     size_t tensors_changed, tensors_cast, tensors_passed_through;
     size_t files, sidecars; /* written; of them copied beside the weights */
     lt_notes dropped;       /* what the base holds and the output does not */

@@ -78,7 +78,7 @@ static lt_status module_for(
         char *copy = st ? NULL : lt_arena_strndup(&a->arena, name, size, err);
         if (!copy) return LT_ERR_NOMEM;
         i = a->n_modules++;
-        a->modules[i] = (lt_module){ .name = copy, .scale = 1 };
+        a->modules[i] = (lt_module){ .name = copy, .scale = 1, .groups = 1 };
         st = lt_map_put(&a->by_name, copy, i, NULL, err);
         if (st) return st;
     }
@@ -458,6 +458,15 @@ lt_status lt_adapter_usable(const lt_adapter *adapter, lt_error *err)
     if (!adapter->config_text || !adapter->config.refusal[0]) return LT_OK;
     lt_error_set(err, LT_ERR_UNSUPPORTED, "%s", adapter->config.refusal);
     return lt_error_where(err, "%s", adapter->path);
+}
+
+bool lt_adapter_replaces(const lt_adapter *a, const lt_tensor *tensor)
+{
+    static const char wrapper[] = "base_model.model.";
+    const char *path = tensor->name;
+    if (!a->config_text) return false;
+    if (!strncmp(path, wrapper, sizeof wrapper - 1)) path += sizeof wrapper - 1;
+    return lt_peft_config_saves(&a->config, path);
 }
 
 const char *lt_adapter_config(const lt_adapter *adapter)

@@ -16,7 +16,8 @@ const lt_suffix lt_common_suffixes[] = {
 /* clang-format on */
 #define RECOGNISED(name, id_, title_, common, ...)                                       \
     static const lt_suffix name##_suffixes[] = { __VA_ARGS__, { NULL, LT_PART_OTHER } }; \
-    static const lt_kind name = { id_, title_, name##_suffixes, NULL, NULL, common }
+    static const lt_kind name = { id_, title_, name##_suffixes, NULL, NULL, common,      \
+        false }
 
 RECOGNISED(loha, "loha", "LyCORIS LoHa", false, OTHER(".hada_w1_a"), OTHER(".hada_w1_b"),
     OTHER(".hada_w2_a"), OTHER(".hada_w2_b"), OTHER(".hada_t1"), OTHER(".hada_t2"));
@@ -66,6 +67,19 @@ const char *lt_kind_title(const lt_kind *kind)
 bool lt_kind_has_factors(const lt_kind *kind)
 {
     return kind->load != NULL;
+}
+
+bool lt_kind_is_pair(const lt_kind *kind)
+{
+    return kind->pair;
+}
+
+bool lt_module_lacks_alpha(const lt_module *m)
+{
+    const lt_tensor *down = m->part[LT_PART_DOWN];
+    size_t n = down ? strlen(down->name) : 0;
+    bool raw = n > 7 && !strcmp(down->name + n - 7, ".lora_A");
+    return raw && !m->has_alpha && !m->part[LT_PART_SCALE];
 }
 
 bool lt_module_has_kernel(const lt_module *m)

@@ -25,11 +25,14 @@ struct lt_kind {
         double *down, lt_error *err);
     /* Its suffixes occur in ordinary models too: one of them alone proves no adapter. */
     bool common_words;
+    bool pair; /* up, down and their scale are all there is to it */
 };
 
 /* In the order in which a module with several kinds' tensors is named. */
 extern const lt_kind *const lt_kinds[]; /* NULL ends */
 extern const lt_kind lt_kind_lora;
+/* loralib's LoRA of a fused weight; told by shapes, not by names. */
+extern const lt_kind lt_kind_lora_merged;
 /* LoRA whose module also holds tensors that change the formula. */
 extern const lt_kind lt_kind_dora, lt_kind_lora_bias;
 extern const lt_suffix lt_common_suffixes[];
@@ -67,6 +70,9 @@ typedef struct lt_peft_config {
     lt_peft_rules ranks, alphas; /* document order: the first match counts */
     double r, alpha;
     bool rslora;
+    char **saved; /* modules_to_save */
+    size_t n_saved;
+    bool biases;       /* bias is "all" or "lora_only": biases in the file are absolute */
     char refusal[256]; /* why factors under this config cannot be used, or "" */
 } lt_peft_config;
 
@@ -85,6 +91,9 @@ void lt_peft_config_release(lt_peft_config *config);
  * the module path without "base_model.model.". */
 lt_status lt_peft_config_scale(const lt_peft_config *config, const char *path,
     uint64_t rank, double *alpha, double *scale, lt_error *err) LT_MUST_USE;
+
+/* True when the config says that the tensor of that path is the base's own, trained. */
+bool lt_peft_config_saves(const lt_peft_config *config, const char *path);
 
 /* One module, for writing a config. */
 typedef struct lt_peft_entry {

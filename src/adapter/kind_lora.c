@@ -4,13 +4,20 @@
  * flattened: up (out, r, 1, 1), down (r, in, kh, kw) and delta is the product of the
  * (out, r) and (r, in*kh*kw) matrices, reshaped. With a Tucker core mid (r, r, kh, kw)
  * and down (r, in, 1, 1), the effective down is
- *   D[a, j, k] = sum_b mid[a, b, k] down[b, j]. */
+ *   D[a, j, k] = sum_b mid[a, b, k] down[b, j].
+ *
+ * loralib's MergedLinear changes e of the g equal blocks of rows of a fused weight (m,
+ * n): lora_A (e r, n), lora_B (e m / g, r); block t of the change is B_t A_t, with B_t
+ * the t-th (m / g) rows of lora_B and A_t the t-th r rows of lora_A. That is one pair of
+ * rank e r whose up factor is block-diagonal. */
 #include "adapter/kind.h"
 
 #include "base/limits.h"
 #include "base/mem.h"
 #include "tensor/convert.h"
 #include "tensor/linalg.h"
+
+#include <string.h>
 
 static const lt_suffix lora_suffixes[] = {
     { ".lora_down.weight", LT_PART_DOWN },
@@ -65,6 +72,16 @@ static lt_status measure_core(lt_module *m, const lt_tensor *mid, lt_error *err)
     return LT_OK;
 }
 
+/* Shapes of a MergedLinear: down has e times the rows that up has columns. */
+static bool is_merged(const lt_module *m)
+{
+    const lt_tensor *up = m->part[LT_PART_UP], *down = m->part[LT_PART_DOWN];
+    uint64_t r = lt_tensor_columns(up);
+    return m->kind == &lt_kind_lora && !m->part[LT_PART_MID] && lt_module_lacks_alpha(m)
+        && up->n_dims == 2 && down->n_dims == 2 && r && r < m->rank && m->rank % r == 0
+        && m->out % (m->rank / r) == 0;
+}
+
 static lt_status measure(lt_module *m, lt_error *err)
 {
     const lt_tensor *up = m->part[LT_PART_UP], *down = m->part[LT_PART_DOWN];
@@ -84,6 +101,11 @@ static lt_status measure(lt_module *m, lt_error *err)
     m->in = lt_tensor_columns(down);
     if (!m->rank || !m->out || !m->in) return bad_shapes(m, "a factor is empty", err);
     if (m->rank > LT_MAX_RANK) return bad_shapes(m, "the rank is over the ceiling", err);
+    if (is_merged(m)) {
+        m->kind = &lt_kind_lora_merged;
+        m->groups = m->rank / lt_tensor_columns(up);
+        return LT_OK;
+    }
     if (up->n_dims < 2 || down->n_dims < 2 || lt_tensor_columns(up) != m->rank)
         return bad_shapes(m, "the factors' ranks differ", err);
     return m->part[LT_PART_MID] ? measure_core(m, m->part[LT_PART_MID], err) : LT_OK;
@@ -143,7 +165,30 @@ static lt_status load(
     return load_tensor(store, m->part[LT_PART_DOWN], down, err);
 }
 
-const lt_kind lt_kind_lora = { "lora", "LoRA", lora_suffixes, measure, load, false };
-const lt_kind lt_kind_dora = { "dora", "DoRA", dora_suffixes, measure, NULL, true };
+/* lora_B's blocks (rows / e x r, one below the other) onto the diagonal. */
+static lt_status load_merged(
+    const lt_store *store, const lt_module *m, double *up, double *down, lt_error *err)
+{
+    size_t rank = (size_t)m->rank, r = rank / (size_t)m->groups, out = (size_t)m->out;
+    size_t rows = out / (size_t)m->groups;
+    double *stacked = lt_alloc_work(m->out * r, sizeof *stacked, err);
+    if (!stacked) return LT_ERR_NOMEM;
+    lt_status st = load_tensor(store, m->part[LT_PART_UP], stacked, err);
+    if (!st) st = load_tensor(store, m->part[LT_PART_DOWN], down, err);
+    memset(up, 0, out * rank * sizeof *up);
+    for (size_t i = 0; i < out && !st; i++)
+        memcpy(up + i * rank + i / rows * r, stacked + i * r, r * sizeof *up);
+    lt_free(stacked);
+    return st;
+}
+
+static const lt_suffix no_suffixes[] = { { NULL, LT_PART_OTHER } };
+
+const lt_kind lt_kind_lora = { "lora", "LoRA", lora_suffixes, measure, load, false,
+    true };
+const lt_kind lt_kind_lora_merged = { "lora-merged", "loralib MergedLinear", no_suffixes,
+    measure, load_merged, false, false };
+const lt_kind lt_kind_dora = { "dora", "DoRA", dora_suffixes, measure, NULL, true,
+    false };
 const lt_kind lt_kind_lora_bias = { "lora-bias", "LoRA with biases", bias_suffixes,
-    measure, NULL, false };
+    measure, load, false, false };

@@ -73,6 +73,27 @@ static lt_status read_rules(
     return LT_OK;
 }
 
+static lt_status read_saved(lt_peft_config *c, const struct fields *f)
+{
+    bool doubled;
+    const cJSON *item, *node = field(f, "modules_to_save", &doubled);
+    const cJSON *bias = field(f, "bias", &doubled);
+    c->biases = cJSON_IsString(bias) && strcmp(bias->valuestring, "none");
+    if (!node) return LT_OK;
+    if (!cJSON_IsArray(node)) return bad_field(f, "modules_to_save", "an array of names");
+    c->saved = calloc((size_t)cJSON_GetArraySize(node) + 1, sizeof *c->saved);
+    if (!c->saved) return lt_error_set(f->err, LT_ERR_NOMEM, "out of memory");
+    cJSON_ArrayForEach(item, node)
+    {
+        if (!cJSON_IsString(item) || !*item->valuestring)
+            return bad_field(f, "modules_to_save", "an array of names");
+        c->saved[c->n_saved] = lt_strdup(item->valuestring, f->err);
+        if (!c->saved[c->n_saved]) return LT_ERR_NOMEM;
+        c->n_saved++;
+    }
+    return LT_OK;
+}
+
 static lt_status read_fields(lt_peft_config *c, const struct fields *f)
 {
     bool doubled;
@@ -85,6 +106,7 @@ static lt_status read_fields(lt_peft_config *c, const struct fields *f)
     if (!st) st = read_number(f, "lora_alpha", &c->alpha);
     if (!st) st = read_rules(f, "rank_pattern", &c->ranks);
     if (!st) st = read_rules(f, "alpha_pattern", &c->alphas);
+    if (!st) st = read_saved(c, f);
     if (st) lt_peft_config_release(c);
     return st;
 }
@@ -93,6 +115,18 @@ static bool is_set(const cJSON *node)
 {
     if (!node || cJSON_IsFalse(node)) return false;
     return !((cJSON_IsArray(node) || cJSON_IsObject(node)) && !node->child);
+}
+
+/* PEFT saves every module whose path ends in a name of the list ("norm" stands for
+ * "input_layernorm" too), with all that is inside it. */
+bool lt_peft_config_saves(const lt_peft_config *c, const char *path)
+{
+    size_t size = strlen(path);
+    if (c->biases && size > 5 && !strcmp(path + size - 5, ".bias")) return true;
+    for (size_t i = 0; i < c->n_saved; i++)
+        for (const char *p = path; (p = strstr(p, c->saved[i])) != NULL; p++)
+            if (p[strlen(c->saved[i])] == '.') return true;
+    return false;
 }
 
 /* Settings under which the factors alone do not say what the model does. */
@@ -164,6 +198,9 @@ static void release_rules(lt_peft_rules *rules)
 
 void lt_peft_config_release(lt_peft_config *c)
 {
+    for (size_t i = 0; i < c->n_saved; i++)
+        free(c->saved[i]);
+    free(c->saved);
     release_rules(&c->ranks);
     release_rules(&c->alphas);
     *c = (lt_peft_config){ 0 };

@@ -4,11 +4,13 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 struct options {
     lt_common common;
-    const char *base, *output, *dtype, *format;
+    const char *base, *output, *dtype, *format, *enable_lora;
+    double alpha;
     uint64_t max_shard_size;
     bool allow_unmatched, dry_run, untie, force;
     int threads;
@@ -28,6 +30,10 @@ static const lt_opt options[] = {
         "keep, f32, f16 or bf16 for every tensor [keep]", { "save-precision" } },
     { "allow-unmatched", 0, OPT_FLAG, AT(allow_unmatched), NULL,
         "merge what fits although something does not", { NULL } },
+    { "alpha", 0, OPT_NUMBER, AT(alpha), "A",
+        "alpha of adapters that hold none, as loralib's", { "lora-alpha" } },
+    { "enable-lora", 0, OPT_STRING, AT(enable_lora), "LIST",
+        "blocks of fused weights that loralib changes: 1,0,1", { NULL } },
     { "untie", 0, OPT_FLAG, AT(untie), NULL,
         "change a weight although its tied twin stays", { NULL } },
     { "dry-run", 'n', OPT_FLAG, AT(dry_run), NULL, "print the plan, write nothing",
@@ -64,6 +70,7 @@ static cJSON *to_json(const lt_merge_report *r, bool plan)
     lt_json_add_notes(o, "unmatched", &r->unmatched);
     lt_json_add_notes(o, "redundant", &r->redundant);
     cJSON_AddNumberToObject(o, "tensors_changed", (double)r->tensors_changed);
+    cJSON_AddNumberToObject(o, "tensors_replaced", (double)r->tensors_replaced);
     cJSON_AddNumberToObject(o, "tensors_cast", (double)r->tensors_cast);
     cJSON_AddNumberToObject(
         o, "tensors_passed_through", (double)r->tensors_passed_through);
@@ -109,6 +116,8 @@ static void print_text(FILE *to, const struct options *o, const lt_merge_report 
     fprintf(to, "%s: %zu modules applied to %zu tensors, %zu tensors passed through%s\n",
         o->dry_run ? "plan" : o->output, r->modules_applied, r->tensors_changed,
         r->tensors_passed_through, r->tensors_cast ? "" : " byte for byte");
+    if (r->tensors_replaced)
+        fprintf(to, "replaced   %zu tensors by the adapter's own\n", r->tensors_replaced);
     if (r->tensors_cast) fprintf(to, "cast       %zu tensors\n", r->tensors_cast);
     lt_print_notes(to, "unmatched ", &r->unmatched, true);
     lt_print_notes(to, "redundant ", &r->redundant, true);
@@ -136,8 +145,32 @@ static void print_misfits(const lt_merge_report *r)
         fprintf(stderr, "  and %zu more\n", r->unmatched.count - most);
 }
 
+#define MOST_BLOCKS 32
+
+/* "1,0,1" or "True,False,True" */
+static lt_status parse_blocks(
+    const char *text, bool blocks[MOST_BLOCKS], size_t *count, lt_error *err)
+{
+    for (const char *p = text; p && *count < MOST_BLOCKS;) {
+        size_t n = strcspn(p, ", ");
+        bool on = (n == 1 && *p == '1') || (n == 4 && !strncasecmp(p, "true", 4));
+        bool off = (n == 1 && *p == '0') || (n == 5 && !strncasecmp(p, "false", 5));
+        if (!on && !off) break;
+        blocks[(*count)++] = on;
+        p += n;
+        if (!*p) return LT_OK;
+        p += strspn(p, ", ");
+    }
+    return lt_error_set(
+        err, LT_ERR_ARG, "--enable-lora takes a list like 1,0,1, not '%s'", text);
+}
+
 static lt_status merge(struct options *o, lt_merge_input *inputs, size_t n, lt_error *err)
 {
+    bool blocks[MOST_BLOCKS];
+    size_t n_blocks = 0;
+    if (o->enable_lora && parse_blocks(o->enable_lora, blocks, &n_blocks, err))
+        return LT_ERR_ARG;
     lt_merge_options x = { .base = o->base,
         .output = o->output,
         .inputs = inputs,
@@ -145,6 +178,9 @@ static lt_status merge(struct options *o, lt_merge_input *inputs, size_t n, lt_e
         .dtype = o->dtype,
         .format = o->format,
         .max_shard_size = o->max_shard_size,
+        .alpha = o->alpha,
+        .enable_lora = n_blocks ? blocks : NULL,
+        .n_enable_lora = n_blocks,
         .untie = o->untie,
         .allow_unmatched = o->allow_unmatched,
         .dry_run = o->dry_run,

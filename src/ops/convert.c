@@ -1,17 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* Tensors of one container into another: byte for byte, or cast to another type. */
-#include "tensor/convert.h"
 #include "base/pool.h"
+#include "ops/cast.h"
 #include "ops/ema.h"
 #include "ops/sidecars.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define CHUNK ((uint64_t)1 << 18) /* elements */
-
-enum slot { S_RAW, S_VALUES };
 
 /* One tensor to write. */
 struct item {
@@ -145,52 +140,13 @@ static lt_status declare(struct converting *c, lt_error *err)
 
 /* ---- how --------------------------------------------------------------------------- */
 
-/* A finite value that the type cannot hold is an error; infinity and NaN stay. */
-static lt_status check_range(const struct converting *c, const struct item *item,
-    uint64_t first, const double *p, size_t n, lt_error *err)
-{
-    double limit = lt_dtype_get(item->dtype)->overflow;
-    for (size_t i = 0; i < n; i++) {
-        if (!isfinite(p[i]) || fabs(p[i]) < limit) continue;
-        lt_error_set(err, LT_ERR_NUMERIC, "element %llu is %g, which %s cannot hold",
-            (unsigned long long)(first + i), p[i], lt_dtype_get(item->dtype)->name);
-        return lt_store_blame(c->store, item->from, err);
-    }
-    return LT_OK;
-}
-
-static lt_status cast_tensor(const struct converting *c, const struct item *item,
-    lt_scratch *scratch, lt_error *err)
-{
-    const lt_tensor *t = item->from;
-    uint64_t chunk = t->count < CHUNK ? t->count : CHUNK;
-    size_t in = lt_dtype_get(t->dtype)->bits / 8,
-           out = lt_dtype_get(item->dtype)->bits / 8;
-    void *raw = lt_scratch_get(scratch, S_RAW, chunk, 8, err);
-    double *values = lt_scratch_get(scratch, S_VALUES, chunk, sizeof *values, err);
-    if (!raw || !values) return LT_ERR_NOMEM;
-    for (uint64_t at = 0; at < t->count; at += chunk) {
-        size_t n = (size_t)(t->count - at < chunk ? t->count - at : chunk);
-        lt_status st = lt_store_read(c->store, t, at * in, raw, n * in, err);
-        if (st) return st;
-        lt_load_f64(values, raw, t->dtype, n);
-        st = check_range(c, item, at, values, n, err);
-        if (st) return st;
-        lt_store_f64(raw, values, item->dtype, n);
-        st = lt_writer_put(c->writer, item->index, at * out, raw, n * out, err);
-        if (st) return st;
-    }
-    return LT_OK;
-}
-
 static lt_status convert_one(void *ctx, size_t i, int worker, lt_error *err)
 {
     struct converting *c = ctx;
     const struct item *item = &c->items[i];
     if (item->shared) return LT_OK;
-    if (item->dtype == item->from->dtype)
-        return lt_writer_copy(c->writer, item->index, c->store, item->from, err);
-    return cast_tensor(c, item, &c->scratch[worker], err);
+    return lt_cast_copy(c->writer, item->index, item->dtype, c->store, item->from,
+        &c->scratch[worker], err);
 }
 
 static void convert_done(void *ctx, size_t i)

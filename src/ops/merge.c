@@ -6,6 +6,7 @@
 
 #include "adapter/hashes.h"
 #include "base/pool.h"
+#include "ops/cast.h"
 #include "ops/sidecars.h"
 #include "tensor/convert.h"
 #include "tensor/linalg.h"
@@ -32,11 +33,6 @@ struct factors {
 
 enum slot { S_RAW, S_TILE };
 
-static bool touched(const lt_merge_run *run, size_t t)
-{
-    return run->first_part[t] < run->first_part[t + 1];
-}
-
 static lt_dtype target_dtype(const lt_merge_run *run, const lt_tensor *t)
 {
     return run->cast && lt_dtype_get(t->dtype)->computes ? run->dtype : t->dtype;
@@ -51,6 +47,64 @@ static void release_factors(struct factors *f, size_t n)
     free(f);
 }
 
+/* up's row groups (rows x rank each) to the blocks that are enabled; zeros elsewhere. */
+static void spread_rows(
+    const lt_merge_options *o, const lt_module *m, const double *from, double *up)
+{
+    size_t block = (size_t)(m->out / m->groups * m->rank);
+    memset(up, 0, block * o->n_enable_lora * sizeof *up);
+    for (size_t i = 0; i < o->n_enable_lora; i++) {
+        if (!o->enable_lora[i]) continue;
+        memcpy(up + i * block, from, block * sizeof *up);
+        from += block;
+    }
+}
+
+/* A bias' change as a pair: the vector and the number 1. */
+static lt_status load_bias(
+    const lt_merge_run *run, const lt_contribution *part, double *up, lt_error *err)
+{
+    const lt_store *store = lt_adapter_store(run->adapters[part->input]);
+    const lt_tensor *t = part->module->part[LT_PART_UP_BIAS];
+    void *raw = lt_alloc_work(t->size, 1, err);
+    if (!raw) return LT_ERR_NOMEM;
+    lt_status st = lt_store_read(store, t, 0, raw, (size_t)t->size, err);
+    if (!st) lt_load_f64(up, raw, t->dtype, (size_t)t->count);
+    lt_free(raw);
+    return st;
+}
+
+static uint64_t rank_of(const lt_contribution *part)
+{
+    return part->bias ? 1 : part->module->rank;
+}
+
+static lt_status load_one(const lt_merge_run *run, struct factors *f, lt_error *err)
+{
+    const lt_contribution *part = f->part;
+    const lt_module *m = part->module;
+    uint64_t out = part->site->out, rank = rank_of(part);
+    f->up = lt_alloc_work(out * rank, sizeof *f->up, err);
+    f->down = lt_alloc_work(rank * part->site->in, sizeof *f->down, err);
+    if (!f->up || !f->down) return LT_ERR_NOMEM;
+    const lt_adapter *a = run->adapters[part->input];
+    lt_status st = LT_OK;
+    if (part->bias) {
+        f->down[0] = 1;
+        st = load_bias(run, part, f->up, err);
+    } else if (part->spread) {
+        double *rows = lt_alloc_work(m->out * rank, sizeof *rows, err);
+        st = rows ? lt_module_load(a, m, rows, f->down, err) : LT_ERR_NOMEM;
+        if (!st) spread_rows(run->options, m, rows, f->up);
+        lt_free(rows);
+    } else {
+        st = lt_module_load(a, m, f->up, f->down, err);
+    }
+    for (uint64_t k = 0; k < out * rank && !st; k++)
+        f->up[k] *= part->factor;
+    return st;
+}
+
 static lt_status load_factors(
     const lt_merge_run *run, size_t t, struct factors **out, size_t *count, lt_error *err)
 {
@@ -59,17 +113,9 @@ static lt_status load_factors(
     *out = calloc(n + 1, sizeof **out);
     if (!*out) return lt_error_set(err, LT_ERR_NOMEM, "out of memory");
     for (size_t i = 0; i < n; i++) {
-        struct factors *f = &(*out)[i];
-        const lt_module *m = run->parts[first + i].module;
-        f->part = &run->parts[first + i];
-        f->up = lt_alloc_work(m->out * m->rank, sizeof *f->up, err);
-        f->down = lt_alloc_work(m->rank * m->in, sizeof *f->down, err);
-        if (!f->up || !f->down) return LT_ERR_NOMEM;
-        lt_status st =
-            lt_module_load(run->adapters[f->part->input], m, f->up, f->down, err);
+        (*out)[i].part = &run->parts[first + i];
+        lt_status st = load_one(run, &(*out)[i], err);
         if (st) return st;
-        for (uint64_t k = 0; k < m->out * m->rank; k++)
-            f->up[k] *= f->part->factor;
     }
     return LT_OK;
 }
@@ -79,7 +125,7 @@ static void add_contribution(
     const struct factors *f, uint64_t row, uint64_t rows, uint64_t columns, double *tile)
 {
     const lt_site *s = f->part->site;
-    size_t r = (size_t)f->part->module->rank;
+    size_t r = (size_t)rank_of(f->part);
     if (s->transposed) {
         /* file rows are the inputs: tile = down[:, row..]^T up^T */
         lt_gemm_f64((size_t)rows, (size_t)columns, r, 1,
@@ -153,12 +199,17 @@ static lt_status merge_tensor(void *ctx, size_t t, int worker, lt_error *err)
     struct merging *g = ctx;
     const lt_tensor *from = lt_store_at(g->run->base, t);
     if (g->shared[t]) return LT_OK;
-    if (!touched(g->run, t) && target_dtype(g->run, from) == from->dtype)
+    const lt_replacement *own = &g->run->replacements[t];
+    lt_scratch *scratch = &g->scratch[worker];
+    lt_dtype dtype = target_dtype(g->run, from);
+    if (own->tensor)
+        return lt_cast_copy(g->writer, t, dtype, own->store, own->tensor, scratch, err);
+    if (!lt_merge_touches(g->run, t) && dtype == from->dtype)
         return lt_writer_copy(g->writer, t, g->run->base, from, err);
     struct factors *f = NULL;
     size_t n = 0;
     lt_status st = load_factors(g->run, t, &f, &n, err);
-    if (!st) st = compute_tensor(g, t, f, n, &g->scratch[worker], err);
+    if (!st) st = compute_tensor(g, t, f, n, scratch, err);
     release_factors(f, n);
     return st;
 }
@@ -177,7 +228,8 @@ static void merge_done(void *ctx, size_t t)
 static void declare_twin(struct merging *g, size_t t)
 {
     size_t twin = lt_store_alias(g->run->base, t);
-    if (twin == t || touched(g->run, t) || touched(g->run, twin)) return;
+    if (twin == t || lt_merge_touches(g->run, t) || lt_merge_touches(g->run, twin))
+        return;
     lt_writer_alias(g->writer, t, twin, &g->shared[t]);
 }
 
@@ -214,7 +266,7 @@ static void count_tensors(lt_merge_run *run)
     lt_merge_report *r = run->report;
     for (size_t t = 0; t < lt_store_count(run->base); t++) {
         const lt_tensor *from = lt_store_at(run->base, t);
-        if (touched(run, t))
+        if (lt_merge_touches(run, t))
             r->tensors_changed++;
         else if (target_dtype(run, from) != from->dtype)
             r->tensors_cast++;
@@ -286,6 +338,7 @@ lt_status lt_merge(
     free(run.adapters);
     free(run.parts);
     lt_free(run.first_part);
+    lt_free(run.replacements);
     lt_model_free(run.model);
     lt_store_close(run.base);
     report->memory = run.arena.head;

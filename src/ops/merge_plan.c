@@ -25,20 +25,82 @@ static lt_status note_shape(
     else if (s->rows != lt_tensor_rows(s->tensor))
         snprintf(rows, sizeof rows, " (rows %llu to %llu of it)",
             (unsigned long long)s->row0, (unsigned long long)(s->row0 + s->rows));
+    bool part_of_fused = lt_module_lacks_alpha(m) && s->in == m->in && m->out < s->out;
     return lt_notes_add(&run->report->unmatched, m->name, 0, err,
-        "its product is %llu x %llu, but '%s' is %s%s", (unsigned long long)m->out,
-        (unsigned long long)m->in, s->tensor->name, shape, rows);
+        "its product is %llu x %llu, but '%s' is %s%s%s", (unsigned long long)m->out,
+        (unsigned long long)m->in, s->tensor->name, shape, rows,
+        part_of_fused ? " (a loralib MergedLinear? --enable-lora tells its blocks)" : "");
 }
 
-static lt_status add_part(
-    lt_merge_run *run, size_t input, const lt_module *m, const lt_site *s, lt_error *err)
+static lt_status add_part(lt_merge_run *run, const lt_contribution *part, lt_error *err)
 {
     lt_status st = lt_grow((void **)&run->parts, &run->parts_capacity, run->n_parts + 1,
         sizeof *run->parts, err);
-    if (st) return st;
-    run->parts[run->n_parts++] =
-        (lt_contribution){ input, m, s, m->scale * run->options->inputs[input].weight };
+    if (!st) run->parts[run->n_parts++] = *part;
+    return st;
+}
+
+/* weight * alpha / r. loralib keeps alpha in the code: it has to be given. */
+static lt_status factor_of(
+    lt_merge_run *run, size_t input, const lt_module *m, double *factor, lt_error *err)
+{
+    double scale = m->scale, alpha = run->options->alpha;
+    bool none = !m->has_alpha && !m->part[LT_PART_SCALE];
+    if (none && alpha != 0) {
+        scale = alpha * (double)m->groups / (double)m->rank;
+        run->alpha_used = true;
+    } else if (lt_module_lacks_alpha(m)) {
+        lt_error_set(err, LT_ERR_ARG,
+            "a loralib adapter, whose file does not say its alpha: give --alpha "
+            "(loralib's "
+            "own default is 1)");
+        return lt_error_where(
+            err, "%s: module '%s'", lt_adapter_path(run->adapters[input]), m->name);
+    }
+    *factor = scale * run->options->inputs[input].weight;
     return LT_OK;
+}
+
+/* True when the blocks that enable_lora names are as many as the module has, and make up
+ * the site's rows with the others. */
+static bool spreads(const lt_merge_run *run, const lt_module *m, const lt_site *s)
+{
+    const lt_merge_options *o = run->options;
+    uint64_t enabled = 0, rows = m->out / m->groups;
+    for (size_t i = 0; i < o->n_enable_lora; i++)
+        enabled += o->enable_lora[i];
+    return lt_module_lacks_alpha(m) && enabled == m->groups && s->in == m->in
+        && rows * o->n_enable_lora == s->out;
+}
+
+/* PEFT's lora_bias: the bias of the same layer moves by scale * lora_B.bias. */
+static lt_status place_bias(lt_merge_run *run, const lt_contribution *part, lt_error *err)
+{
+    const lt_site *s = part->site;
+    const lt_tensor *delta = part->module->part[LT_PART_UP_BIAS];
+    size_t n = strlen(s->tensor->name);
+    if (!delta) return LT_OK;
+    char *name = n > 6 && !strcmp(s->tensor->name + n - 6, "weight")
+        ? lt_arena_printf(&run->arena, err, "%.*sbias", (int)n - 6, s->tensor->name)
+        : NULL;
+    const lt_tensor *bias = name ? lt_store_find(run->base, name) : NULL;
+    if (!bias || !lt_dtype_get(bias->dtype)->computes)
+        return note(run, delta->name, err, "the base has no bias for it");
+    if (delta->count != s->out || bias->n_dims != 1
+        || bias->shape[0] != (s->transposed ? s->out : lt_tensor_rows(s->tensor)))
+        return note(run, delta->name, err, "it does not fit the base's bias");
+    lt_site *site = lt_arena_alloc(&run->arena, sizeof *site, err);
+    if (!site) return LT_ERR_NOMEM;
+    *site = *s;
+    site->tensor = bias;
+    site->row0 = s->transposed ? 0 : s->row0;
+    site->rows = s->out;
+    site->in = 1;
+    site->transposed = false;
+    lt_contribution c = *part;
+    c.site = site;
+    c.bias = true;
+    return add_part(run, &c, err);
 }
 
 static lt_status place_module(lt_merge_run *run, const lt_alias_map *aliases,
@@ -52,12 +114,18 @@ static lt_status place_module(lt_merge_run *run, const lt_alias_map *aliases,
         return lt_error_where(
             err, "%s: module '%s'", lt_adapter_path(run->adapters[input]), m->name);
     }
-    const lt_site *s = lt_alias_find(aliases, m->name, &ambiguous);
+    lt_contribution part = { .input = input, .module = m };
+    part.site = lt_alias_find(aliases, m->name, &ambiguous);
     if (ambiguous)
         return note(run, m->name, err, "the name fits two tensors of the base");
-    if (!s) return note(run, m->name, err, "no tensor of the base has this module name");
-    if (s->out != m->out || s->in != m->in) return note_shape(run, m, s, err);
-    return add_part(run, input, m, s, err);
+    if (!part.site)
+        return note(run, m->name, err, "no tensor of the base has this module name");
+    part.spread = spreads(run, m, part.site);
+    if (!part.spread && (part.site->out != m->out || part.site->in != m->in))
+        return note_shape(run, m, part.site, err);
+    lt_status st = factor_of(run, input, m, &part.factor, err);
+    if (!st) st = add_part(run, &part, err);
+    return st ? st : place_bias(run, &part, err);
 }
 
 /* The base's tensor that a plain tensor of an adapter stands for: PEFT saves the weights
@@ -74,9 +142,28 @@ static const lt_tensor *plain_target(lt_merge_run *run, const lt_tensor *t, lt_e
     return plain ? lt_store_find(run->base, plain) : NULL;
 }
 
-static lt_status place_plain(
-    lt_merge_run *run, const lt_adapter *a, const lt_tensor *t, lt_error *err)
+/* The tensor takes the place of the base's, which an adapter can do only as it is. */
+static lt_status place_replacement(lt_merge_run *run, size_t input, const lt_tensor *t,
+    const lt_tensor *b, lt_error *err)
 {
+    lt_replacement *r = &run->replacements[lt_store_index(run->base, b)];
+    if (run->options->inputs[input].weight != 1)
+        return note(run, t->name, err,
+            "it replaces a tensor of the base, which has no weight other than 1");
+    if (r->tensor) {
+        lt_error_set(
+            err, LT_ERR_MISMATCH, "two adapters replace the base's '%s'", b->name);
+        return lt_error_where(err, "%s", lt_adapter_path(run->adapters[input]));
+    }
+    *r = (lt_replacement){ lt_adapter_store(run->adapters[input]), t };
+    run->report->tensors_replaced++;
+    return LT_OK;
+}
+
+static lt_status place_plain(
+    lt_merge_run *run, size_t input, const lt_tensor *t, lt_error *err)
+{
+    const lt_adapter *a = run->adapters[input];
     bool changed = true;
     const lt_tensor *b = plain_target(run, t, err);
     if (!b) return note(run, t->name, err, "it belongs to no module of a known kind");
@@ -92,8 +179,10 @@ static lt_status place_plain(
     if (!changed)
         return lt_notes_add(
             &run->report->redundant, t->name, 0, err, "equals '%s' of the base", b->name);
+    if (comparable && lt_adapter_replaces(a, t))
+        return place_replacement(run, input, t, b, err);
     return note(run, t->name, err,
-        "it would replace a tensor of the base, which merge does not do");
+        "it would replace a tensor of the base, which no config says it should");
 }
 
 static lt_status place_adapter(
@@ -104,14 +193,17 @@ static lt_status place_adapter(
     for (size_t i = 0; i < lt_adapter_module_count(a) && !st; i++)
         st = place_module(run, aliases, input, lt_adapter_module(a, i), err);
     for (size_t i = 0; i < lt_adapter_rest_count(a) && !st; i++)
-        st = place_plain(run, a, lt_adapter_rest(a, i), err);
+        st = place_plain(run, input, lt_adapter_rest(a, i), err);
     return st;
 }
 
 static int by_place(const void *a, const void *b)
 {
     const lt_contribution *x = a, *y = b;
-    if (x->site != y->site) return x->site < y->site ? -1 : 1;
+    /* Tensors stand in one array, in the store's order; so do the sites of a weight. */
+    if (x->site->tensor != y->site->tensor)
+        return x->site->tensor < y->site->tensor ? -1 : 1;
+    if (x->site->row0 != y->site->row0) return x->site->row0 < y->site->row0 ? -1 : 1;
     if (x->input != y->input) return x->input < y->input ? -1 : 1;
     return strcmp(x->module->name, y->module->name);
 }
@@ -119,11 +211,12 @@ static int by_place(const void *a, const void *b)
 static lt_status index_parts(lt_merge_run *run, lt_error *err)
 {
     size_t n = lt_store_count(run->base), at = 0;
-    /* Sites are in tensor order, so this groups the parts of a tensor too. */
     if (run->n_parts) qsort(run->parts, run->n_parts, sizeof *run->parts, by_place);
     for (size_t i = 1; i < run->n_parts; i++) {
         const lt_contribution *x = &run->parts[i - 1], *y = &run->parts[i];
-        if (x->site != y->site || x->input != y->input) continue;
+        bool same_place =
+            x->site->tensor == y->site->tensor && x->site->row0 == y->site->row0;
+        if (!same_place || x->input != y->input) continue;
         lt_error_set(err, LT_ERR_MISMATCH, "modules '%s' and '%s' both stand for '%s'",
             x->module->name, y->module->name, x->site->tensor->name);
         return lt_error_where(err, "%s", lt_adapter_path(run->adapters[x->input]));
@@ -137,6 +230,12 @@ static lt_status index_parts(lt_merge_run *run, lt_error *err)
             at++;
     }
     run->first_part[n] = at;
+    for (size_t t = 0; t < n; t++) {
+        if (!run->replacements[t].tensor || run->first_part[t] == run->first_part[t + 1])
+            continue;
+        lt_error_set(err, LT_ERR_MISMATCH, "is both replaced and changed by adapters");
+        return lt_store_blame(run->base, lt_store_at(run->base, t), err);
+    }
     return LT_OK;
 }
 
@@ -147,6 +246,7 @@ static lt_status fill_applied(lt_merge_run *run, lt_error *err)
     if (!r->applied) return lt_error_set(err, LT_ERR_NOMEM, "out of memory");
     for (size_t i = 0; i < run->n_parts; i++) {
         const lt_contribution *p = &run->parts[i];
+        if (p->bias) continue; /* goes with its module */
         const lt_module *m = p->module;
         const char *path = lt_adapter_path(run->adapters[p->input]);
         lt_applied a = { .row0 = p->site->row0,
@@ -196,7 +296,7 @@ static lt_status judge(lt_merge_run *run, lt_error *err)
 {
     const lt_notes *u = &run->report->unmatched;
     if (u->count) find_cause(run);
-    if (!run->n_parts)
+    if (!run->n_parts && !run->report->tensors_replaced)
         return lt_error_set(err, LT_ERR_MISMATCH,
             "no module of the adapter fits the base: %s", run->report->cause);
     if (!u->count || run->options->allow_unmatched) return LT_OK;
@@ -228,14 +328,19 @@ static lt_status refuse_scaled(lt_merge_run *run, lt_error *err)
     return LT_OK;
 }
 
+bool lt_merge_touches(const lt_merge_run *run, size_t t)
+{
+    return run->first_part[t] < run->first_part[t + 1] || run->replacements[t].tensor;
+}
+
 /* A weight that is the same memory as another one (tied embeddings) cannot change alone
  * without anyone's knowledge. */
 static lt_status check_twins(lt_merge_run *run, lt_error *err)
 {
     for (size_t t = 0; t < lt_store_count(run->base); t++) {
         size_t twin = lt_store_alias(run->base, t);
-        bool changes = run->first_part[t] < run->first_part[t + 1];
-        bool twin_changes = run->first_part[twin] < run->first_part[twin + 1];
+        bool changes = lt_merge_touches(run, t);
+        bool twin_changes = lt_merge_touches(run, twin);
         if (changes == twin_changes || run->options->untie) continue;
         const lt_tensor *moving = lt_store_at(run->base, changes ? t : twin);
         lt_error_set(err, LT_ERR_MISMATCH,
@@ -273,11 +378,17 @@ lt_status lt_merge_plan(lt_merge_run *run, lt_error *err)
 {
     lt_alias_map *aliases = NULL;
     lt_status st = open_all(run, err);
+    run->replacements =
+        st ? NULL : lt_alloc(lt_store_count(run->base), sizeof *run->replacements, err);
+    if (!st && !run->replacements) st = LT_ERR_NOMEM;
     if (!st) run->report->base_family = lt_family_id(lt_model_family(run->model));
     if (!st) st = lt_alias_map_new(&aliases, run->model, err);
     for (size_t i = 0; i < run->options->n_inputs && !st; i++)
         st = place_adapter(run, aliases, i, err);
     lt_alias_map_free(aliases);
+    if (!st && run->options->alpha != 0 && !run->alpha_used)
+        st = lt_error_set(err, LT_ERR_ARG,
+            "--alpha is for adapters without one: every module here has its own");
     if (!st) st = index_parts(run, err);
     if (!st) st = fill_applied(run, err);
     if (!st) st = judge(run, err);

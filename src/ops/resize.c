@@ -118,7 +118,7 @@ static lt_status declare(struct resizing *z, lt_error *err)
     for (size_t i = 0; i < n && !st; i++) {
         const lt_module *m = lt_adapter_module(a, i);
         struct item *item = &z->items[z->n_items];
-        if (!lt_kind_has_factors(m->kind)) {
+        if (!lt_kind_is_pair(m->kind)) {
             st = check_carried(z, m, err);
             if (!st)
                 st = lt_notes_add(&z->report->skipped, m->name, 0, err,

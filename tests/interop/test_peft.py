@@ -9,6 +9,7 @@ from consumers import (
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
+from safetensors.torch import load_file
 from transformers import (
     AutoModel, AutoModelForCausalLM, BertConfig, BertModel, GPT2Config, GPT2LMHeadModel,
 )
@@ -209,6 +210,65 @@ def test_made_by_peft_head(work):
     check_made_by_peft("head", work, r=4, lora_alpha=8, target_modules=["lm_head", "q_proj"])
 
 
+@torch.no_grad()
+def check_trained_beside(label, work, base, **options):
+    """Adapters whose file also holds biases or whole modules, all of them moved by training."""
+    torch.manual_seed(5)
+    config = LoraConfig(init_lora_weights=False, task_type="CAUSAL_LM", **options)
+    wrapped = get_peft_model(load(base), config).eval()
+    moved = 0
+    for name, parameter in wrapped.named_parameters():
+        if parameter.requires_grad and "lora_A" not in name and "lora_B.default.weight" not in name:
+            parameter += 0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
+            moved += 1
+    check(moved > 0, "nothing but factors is trained", label)
+    wrapped.save_pretrained(work / label)
+    print(f"{label}: {moved} tensors beside the factors")
+    compare_merge(label, wrapped, [work / label], work / f"{label}-merged", base)
+
+
+def test_lora_bias(work):
+    base, _ = make_pair(gpt2(), work)
+    check_trained_beside("lora-bias", work, base, r=5, lora_alpha=9, lora_bias=True, fan_in_fan_out=True,
+                         target_modules=["c_attn", "c_fc"])
+
+
+def test_biases(work):
+    base, _ = make_pair(gpt2(), work)
+    for bias in ("all", "lora_only"):
+        check_trained_beside(f"bias-{bias}", work, base, r=5, lora_alpha=9, bias=bias, fan_in_fan_out=True,
+                             target_modules=["c_attn", "c_fc"])
+
+
+def test_modules_to_save(work):
+    check_trained_beside("modules-to-save", work, MINI / "base", r=4, lora_alpha=8,
+                         target_modules=["q_proj", "v_proj"], modules_to_save=["lm_head", "norm"])
+    done = loratool("merge", "--base", MINI / "base" / WEIGHTS, f"{work / 'modules-to-save'}:0.5", "-o",
+                    work / WEIGHTS, code=3)
+    check("no weight other than 1" in done.stderr, f"message: {done.stderr}", "modules-to-save")
+
+
+def test_pickled(work):
+    """adapter_model.bin, as older versions of PEFT write it."""
+    torch.manual_seed(5)
+    wrapped = get_peft_model(load(MINI / "base"), LoraConfig(
+        init_lora_weights=False, task_type="CAUSAL_LM", r=5, lora_alpha=3, target_modules="all-linear"))
+    wrapped.eval().save_pretrained(work / "pickled")
+    weights = load_file(work / "pickled" / ADAPTER)
+    (work / "pickled" / ADAPTER).unlink()
+    torch.save(weights, work / "pickled/adapter_model.bin")
+    compare_merge("pickled", wrapped, [work / "pickled"], work / "pickled-merged")
+
+
+def test_layer_replication_is_refused(work):
+    config = LoraConfig(init_lora_weights=False, r=4, target_modules=["q_proj"],
+                        layer_replication=[[0, 2], [1, 3]])
+    get_peft_model(load(MINI / "base"), config).save_pretrained(work / "replicated")
+    done = loratool("merge", "--base", MINI / "base" / WEIGHTS, work / "replicated", "-o",
+                    work / WEIGHTS, code=1)
+    check("layer_replication" in done.stderr, f"message: {done.stderr}", "layer replication")
+
+
 def test_embedding_is_refused(work):
     """LoRA on an embedding is not merged: said plainly, and nothing is written."""
     config = LoraConfig(init_lora_weights=False, target_modules=["embed_tokens"])
@@ -243,5 +303,6 @@ def test_resized(work):
 if __name__ == "__main__":
     run_tests(test_extracted_llama, test_extracted_gpt2, test_extracted_bert, test_trained,
               test_trained_at_half_weight, test_two_adapters, test_made_by_peft,
-              test_made_by_peft_conv1d, test_made_by_peft_head, test_embedding_is_refused,
+              test_made_by_peft_conv1d, test_made_by_peft_head, test_lora_bias, test_biases,
+              test_modules_to_save, test_pickled, test_layer_replication_is_refused, test_embedding_is_refused,
               test_resized)

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT */
+#include "ops/cast.h"
+
+#include "tensor/convert.h"
+
+#include <math.h>
+
+#define CHUNK ((uint64_t)1 << 18) /* elements */
+
+enum slot { S_RAW, S_VALUES };
+
+static lt_status check_range(const lt_store *store, const lt_tensor *t, lt_dtype dtype,
+    uint64_t first, const double *p, size_t n, lt_error *err)
+{
+    double limit = lt_dtype_get(dtype)->overflow;
+    for (size_t i = 0; i < n; i++) {
+        if (!isfinite(p[i]) || fabs(p[i]) < limit) continue;
+        lt_error_set(err, LT_ERR_NUMERIC, "element %llu is %g, which %s cannot hold",
+            (unsigned long long)(first + i), p[i], lt_dtype_get(dtype)->name);
+        return lt_store_blame(store, t, err);
+    }
+    return LT_OK;
+}
+
+lt_status lt_cast_copy(lt_writer *writer, size_t index, lt_dtype dtype,
+    const lt_store *store, const lt_tensor *t, lt_scratch *scratch, lt_error *err)
+{
+    if (dtype == t->dtype) return lt_writer_copy(writer, index, store, t, err);
+    uint64_t chunk = t->count < CHUNK ? t->count : CHUNK;
+    size_t in = lt_dtype_get(t->dtype)->bits / 8, out = lt_dtype_get(dtype)->bits / 8;
+    void *raw = lt_scratch_get(scratch, S_RAW, chunk, 8, err);
+    double *values = lt_scratch_get(scratch, S_VALUES, chunk, sizeof *values, err);
+    if (!raw || !values) return LT_ERR_NOMEM;
+    for (uint64_t at = 0; at < t->count; at += chunk) {
+        size_t n = (size_t)(t->count - at < chunk ? t->count - at : chunk);
+        lt_status st = lt_store_read(store, t, at * in, raw, n * in, err);
+        if (st) return st;
+        lt_load_f64(values, raw, t->dtype, n);
+        st = check_range(store, t, dtype, at, values, n, err);
+        if (st) return st;
+        lt_store_f64(raw, values, dtype, n);
+        st = lt_writer_put(writer, index, at * out, raw, n * out, err);
+        if (st) return st;
+    }
+    return LT_OK;
+}
