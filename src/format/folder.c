@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Which files of a folder are the model: a pipeline of diffusers (model_index.json names
- * its components, a folder each), or the weights of one model. Where a folder holds the
- * same weights several times, safetensors go before pickles, full ones before variants
- * (fp16), an index before a single file: the order of the libraries that wrote them. */
+ * its components, a folder each), or the weights of one model or adapter. Where a folder
+ * holds the same weights several times, safetensors go before pickles, full ones before
+ * variants (fp16), an index before a single file: the order of the libraries that wrote
+ * them. */
 #include "format/format.h"
 
 #include "base/folder.h"
@@ -23,8 +24,11 @@ struct choice {
 
 static bool is_known_stem(const char *stem)
 {
-    return !strcmp(stem, "model") || !strcmp(stem, "diffusion_pytorch_model")
-        || !strcmp(stem, "pytorch_model");
+    static const char *const stems[] = { "model", "diffusion_pytorch_model",
+        "pytorch_model", "adapter_model", "pytorch_lora_weights" };
+    for (size_t i = 0; i < sizeof stems / sizeof *stems; i++)
+        if (!strcmp(stem, stems[i])) return true;
+    return false;
 }
 
 /* What trainers leave beside the weights. */
@@ -161,13 +165,8 @@ static lt_status fill(lt_store *set, lt_error *err)
     lt_listing files;
     lt_status st = lt_listing_read(&files, set->folder, err);
     if (st) return st;
-    bool adapter = lt_listing_has(&files, "adapter_config.json");
     bool pipeline = lt_listing_has(&files, "model_index.json"), found;
     lt_listing_release(&files);
-    if (adapter) {
-        lt_error_set(err, LT_ERR_MISMATCH, "is a PEFT adapter, not a model");
-        return lt_error_where(err, "%s", set->path);
-    }
     if (pipeline) {
         char *index =
             lt_arena_printf(&set->arena, err, "%smodel_index.json", set->folder);

@@ -1,0 +1,41 @@
+# What convert refuses; nothing is left behind.
+run 2 convert
+err "one input and -o are needed"
+run 2 convert "$testdata/mini-llm/base" "$testdata/mini-llm/base" -o x.safetensors
+run 2 convert "$testdata/mini-llm/base" -o x.safetensors --format gguf
+err "unknown format 'gguf'"
+run 2 convert "$testdata/mini-llm/base" -o x.safetensors --dtype int8
+run 1 convert missing.ckpt -o x.safetensors
+err "missing.ckpt: cannot open: No such file or directory"
+mkdir empty
+run 3 convert empty -o x.safetensors
+err "empty: the folder holds no weights"
+make a.safetensors '{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}' a
+mkdir two
+cp a.safetensors two/this.safetensors
+cp a.safetensors two/that.safetensors
+run 3 convert two -o x.safetensors
+err "two/: the folder holds several models ('that.safetensors' and 'this.safetensors'): name the file"
+mkdir lost
+cp a.safetensors lost/model-00002-of-00002.safetensors
+run 3 convert lost -o x.safetensors
+cp a.safetensors lost/model-00001-of-00003.safetensors
+run 3 convert lost -o x.safetensors
+err "'model-00002-of-00003.safetensors' is missing"
+# A type that one of the formats does not have.
+make four.safetensors '{"a":{"dtype":"F4","shape":[2],"data_offsets":[0,1]}}' a
+run 1 convert four.safetensors -o x.pt
+err "tensor 'a': torch files cannot hold dtype F4"
+# Merging into a pickle that would run code, or out of one.
+printf '\200\002}q\000U\001aq\001cos\nsystem\nq\002U\001bq\003\205q\004Rq\005s.' >pickle
+if command -v zip >/dev/null; then
+    mkdir archive && cp pickle archive/data.pkl && zip -q0r evil.pt archive
+    run 0 info evil.pt
+    out "os.system (1): DANGEROUS"
+    for command in convert "merge --base $testdata/mini-llm/base/model.safetensors" "resize -r 2"; do
+        # shellcheck disable=SC2086
+        run 5 $command evil.pt -o x.safetensors
+        err "evil.pt: "
+    done
+fi
+nothing_left x.safetensors x.pt

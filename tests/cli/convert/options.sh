@@ -1,0 +1,74 @@
+# Data types, averaged weights, shards, what must not be overwritten.
+llm=$testdata/mini-llm
+run 0 convert "$llm/base" -o half.safetensors --dtype f16 --json
+check test "$(jq .cast stdout)" = 30
+run 0 info half.safetensors
+out "F16 30"
+run 1 convert "$llm/base" -o half.safetensors
+err "the output exists"
+run 0 convert "$llm/base" -o half.safetensors -f --save_precision bf16
+run 0 info half.safetensors
+out "BF16 30"
+# An adapter's alpha keeps its type; a number that does not fit is told.
+run 0 convert "$testdata/mini-sd/lora.safetensors" -o lora.safetensors --dtype bf16
+run 0 info -t lora.safetensors
+check test "$(grep -c '\.alpha	F16' stdout)" = 290
+make big.safetensors '{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}' "$(printf 'aaaaaaaZ')"
+run 1 convert big.safetensors -o small.safetensors --dtype f16
+err "big.safetensors: tensor 'a': element"
+err "F16 cannot hold"
+nothing_left small.safetensors
+
+# Averages: CompVis' names without dots, and a dict beside the weights.
+make ema.safetensors '{"model.a.b.weight":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"model_ema.abweight":{"dtype":"U8","shape":[2],"data_offsets":[2,4]},"model_ema.decay":{"dtype":"U8","shape":[],"data_offsets":[4,5]},"x":{"dtype":"U8","shape":[1],"data_offsets":[5,6]}}' abABdx
+run 0 convert ema.safetensors -o kept.safetensors
+run 0 info -t kept.safetensors
+check test "$(wc -l <stdout)" = 4
+run 0 convert ema.safetensors -o dropped.safetensors --ema drop --json
+check test "$(jq .ema_dropped stdout)" = 2
+check test "$(tail -c 3 dropped.safetensors)" = abx
+run 0 convert ema.safetensors -o used.safetensors --ema use --json
+check test "$(jq .ema_used stdout)" = 1
+check test "$(tail -c 3 used.safetensors)" = ABx
+run 3 convert dropped.safetensors -o no.safetensors --ema use
+err "holds no EMA copy"
+make orphan.safetensors '{"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"ema.a":{"dtype":"U8","shape":[2],"data_offsets":[2,4]},"ema.b":{"dtype":"U8","shape":[2],"data_offsets":[4,6]}}' aaAABB
+run 3 convert orphan.safetensors -o no.safetensors --ema use
+err "tensor 'ema.b': is an EMA copy of no tensor"
+run 2 convert ema.safetensors -o no.safetensors --ema maybe
+err "--ema takes keep, drop or use"
+nothing_left no.safetensors
+
+# Shards.
+run 0 convert "$llm/base" -o shards/ --max-shard-size 500KB
+check test -e shards/model.safetensors.index.json
+check test -e shards/config.json
+run 0 convert shards -o joined.safetensors
+run 0 convert "$llm/base" -o plain.safetensors
+for name in joined plain; do
+    run 0 info -t $name.safetensors
+    cut -f 1-3,5 stdout | sort >$name
+done
+same joined plain
+run 0 convert shards/model.safetensors.index.json -o by-index.safetensors
+same by-index.safetensors joined.safetensors
+run 1 convert "$llm/base" -o shards/
+err "the output folder exists and is not empty"
+run 1 convert "$llm/base" -o shards/ -f
+err "which the output would not replace"
+check test -e shards/model-00001-of-00006.safetensors
+run 2 convert "$llm/base" -o one.safetensors --max-shard-size 1MB
+err "shards need a folder as output"
+for size in 0 -1 5XB GB ''; do
+    run 2 convert "$llm/base" -o no/ --max-shard-size "$size"
+    err "--max-shard-size takes a size like 5GB or 500MiB"
+done
+nothing_left no one.safetensors
+
+# An adapter's folder keeps its config; the other format.
+run 0 convert "$llm/lora" -o adapter/ --format torch
+check test "$(ls adapter | tr '\n' ' ')" = "adapter_config.json adapter_model.bin "
+same adapter/adapter_config.json "$llm/lora/adapter_config.json"
+run 0 merge --base "$llm/base" adapter -o a.safetensors -q
+run 0 merge --base "$llm/base" "$llm/lora" -o b.safetensors -q
+same a.safetensors b.safetensors
