@@ -270,6 +270,8 @@ static lt_status group(lt_adapter *a, lt_error *err)
         st = finish_module(a, &a->modules[i], err);
     if (st) return st;
     if (!a->n_modules) {
+        st = lt_store_usable(a->store, false, err);
+        if (st) return st; /* the better reason */
         lt_error_set(err, LT_ERR_MISMATCH,
             "holds no adapter: none of its %zu tensors has an adapter's name",
             lt_store_count(a->store));
