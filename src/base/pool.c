@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 struct pool {
     pthread_mutex_t lock;
@@ -77,6 +78,35 @@ lt_status lt_pool_run(int threads, size_t n_items, lt_work_fn work, lt_done_fn d
     pthread_mutex_destroy(&pool.lock);
     if (pool.status && err) *err = pool.error;
     return pool.status;
+}
+
+struct lt_lock {
+    pthread_mutex_t mutex;
+};
+
+lt_status lt_lock_new(lt_lock **out, lt_error *err)
+{
+    *out = malloc(sizeof **out);
+    if (!*out) return lt_error_set(err, LT_ERR_NOMEM, "out of memory");
+    pthread_mutex_init(&(*out)->mutex, NULL);
+    return LT_OK;
+}
+
+void lt_lock_free(lt_lock *lock)
+{
+    if (!lock) return;
+    pthread_mutex_destroy(&lock->mutex);
+    free(lock);
+}
+
+void lt_lock_take(lt_lock *lock)
+{
+    pthread_mutex_lock(&lock->mutex);
+}
+
+void lt_lock_give(lt_lock *lock)
+{
+    pthread_mutex_unlock(&lock->mutex);
 }
 
 /* cgroup v2: "max 100000" or "QUOTA PERIOD", in microseconds. */
