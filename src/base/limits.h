@@ -24,6 +24,28 @@
 #define LT_MAX_FOLDER_DEPTH 8
 /* Different globals that one file's pickles may name. */
 #define LT_MAX_GLOBALS 10000u
+/* Bytes of one pickle, and of one of the small texts beside it in an archive. */
+#define LT_MAX_PICKLE_SIZE (256u << 20)
+/* Values of a file's pickles, and places in their lists and dicts. */
+#define LT_MAX_PICKLE_VALUES 8000000u
+/* Values a pickle remembers, and the highest number it may remember one under. */
+#define LT_MAX_PICKLE_MEMO 8000000u
+/* Values waiting on the pickle machine's stack: a tuple's items all do. */
+#define LT_MAX_PICKLE_STACK 4000000u
+/* Containers that a pickle has begun and not ended. */
+#define LT_MAX_PICKLE_MARKS 10000u
+#define LT_MAX_PICKLE_STRING (64u << 20)
+/* Nesting of the containers that lead to a torch file's tensors. */
+#define LT_MAX_TORCH_DEPTH 100
+/* Looks at a pickled value, one value looked at several times included. */
+#define LT_MAX_TORCH_VISITS 50000000u
+/* A view that repeats elements of its storage may be that large. */
+#define LT_MAX_OVERLAP_SIZE (4ull << 30)
+#define LT_MAX_ZIP_ENTRIES 500000u
+/* A compressed entry over the size must not shrink by more than the ratio: deflate
+ * reaches 1032, weights do not reach 2. */
+#define LT_MAX_ZIP_FREE_SIZE (64u << 20)
+#define LT_MAX_ZIP_RATIO 200u
 #define LT_MAX_THREADS 256
 #define LT_MAX_RANK 65536
 /* Elements of a convolution's kernel; 7 x 7 x 7 has 343. */
