@@ -33,6 +33,9 @@ typedef struct lt_format {
 } lt_format;
 
 extern const lt_format lt_format_safetensors;
+extern const lt_format lt_format_torch_zip;
+extern const lt_format lt_format_torch_legacy;
+extern const lt_format lt_format_torch_tar;
 
 /* One file of a model that lies in several. */
 typedef struct lt_part {
