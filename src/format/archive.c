@@ -18,6 +18,8 @@
 #define N_STREAMS 8
 #define SKIP_SIZE 65536u
 #define PROOF_SIZE 64u
+#define HEADER_SIZE 30u /* of an entry, without name */
+#define LENGTHS_AT 26u  /* in it: of the name, 2 bytes, and of what follows it */
 
 /* An entry that is being unpacked. */
 struct stream {
@@ -106,6 +108,9 @@ static lt_status zip_fault(lt_error *err, const zip_error_t *error)
         : code == ZIP_ER_READ                                    ? LT_ERR_IO
         : code == ZIP_ER_COMPNOTSUPP || code == ZIP_ER_MULTIDISK ? LT_ERR_UNSUPPORTED
                                                                  : LT_ERR_FORMAT;
+    if (code == ZIP_ER_NOZIP)
+        return lt_error_set(err, st,
+            "the zip archive has no directory at its end: the file is truncated");
     zip_error_t copy = *error;
     copy.str = NULL; /* the text is made on demand and kept in the struct */
     lt_error_set(err, st, "zip: %s", zip_error_strerror(&copy));
@@ -183,17 +188,65 @@ static lt_status prove_stored(
     return st;
 }
 
+/* What stands at that place is exactly text. */
+static lt_status check_text(
+    const lt_archive *a, uint64_t at, const char *text, lt_error *err)
+{
+    char there[256];
+    uint64_t file_size = lt_source_size(a->source);
+    lt_status st = LT_OK;
+    bool same = at <= file_size && strlen(text) <= file_size - at;
+    for (size_t left = strlen(text), n; left && same && !st; left -= n) {
+        n = left < sizeof there ? left : sizeof there;
+        st = lt_source_read(a->source, at, there, n, err);
+        same = !memcmp(there, text, n);
+        at += n;
+        text += n;
+    }
+    if (st || same) return st;
+    return lt_error_at(err, LT_ERR_FORMAT, at,
+        "zip: the entry's own header tells another name, or the name holds a NUL");
+}
+
+/* The entry's header in front of its data must tell the name that the directory tells;
+ * libzip does not compare them and makes spaces of NULs. at: what libzip read first,
+ * which is that header or the lengths in it. */
+static lt_status check_header(
+    const lt_archive *a, const lt_entry *entry, uint64_t at, lt_error *err)
+{
+    unsigned char head[HEADER_SIZE] = { 0 };
+    uint64_t file_size = lt_source_size(a->source);
+    if (at > file_size || file_size - at < 4) return LT_OK;
+    lt_status st = lt_source_read(a->source, at, head, 4, err);
+    if (st) return st;
+    if (memcmp(head, "PK\3\4", 4)) at -= at < LENGTHS_AT ? at : LENGTHS_AT;
+    if (file_size - at < HEADER_SIZE) return LT_OK;
+    st = lt_source_read(a->source, at, head, HEADER_SIZE, err);
+    if (st) return st;
+    if (memcmp(head, "PK\3\4", 4))
+        return lt_error_at(err, LT_ERR_FORMAT, at, "zip: the entry has no header");
+    size_t size = (size_t)(head[LENGTHS_AT] | head[LENGTHS_AT + 1] << 8);
+    if (size != strlen(entry->name))
+        return lt_error_at(
+            err, LT_ERR_FORMAT, at, "zip: the entry's own header tells another name");
+    return check_text(a, at + HEADER_SIZE, entry->name, err);
+}
+
 /* Finds where the entry's data begins. */
 static lt_status locate(lt_archive *a, size_t index, lt_error *err)
 {
     lt_entry *entry = &a->entries[index];
     char content[PROOF_SIZE];
     uint64_t want = entry->size < sizeof content ? entry->size : sizeof content;
-    if (!entry->size || !entry->packed_size) return LT_OK;
+    a->first_read = LT_NO_OFFSET;
     zip_file_t *file = zip_fopen_index(a->zip, index, 0);
     if (!file) return zip_fault(err, zip_get_error(a->zip));
+    lt_status st = check_header(a, entry, a->first_read, err);
+    if (st || !entry->size || !entry->packed_size) {
+        zip_fclose(file);
+        return st;
+    }
     a->first_read = LT_NO_OFFSET;
-    lt_status st = LT_OK;
     if (zip_fread(file, content, want) != (zip_int64_t)want)
         st = zip_fault(err, zip_file_get_error(file));
     zip_fclose(file);

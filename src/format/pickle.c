@@ -720,6 +720,7 @@ static lt_status op_call(struct machine *m, int n)
     if (st) return st;
     m->depth -= (size_t)n;
     lt_value **v = m->stack + m->depth;
+    if (v[1]->kind != LT_VALUE_TUPLE) return fault(m, "finds no tuple of arguments");
     return push_call(m, v[0], v[1], n > 2 ? v[2] : NULL);
 }
 
@@ -817,9 +818,9 @@ static lt_status op_frame(struct machine *m, int arg)
 static lt_status op_stop(struct machine *m, int arg)
 {
     (void)arg;
-    lt_status st = need(m, 1);
-    if (!st) m->root = top(m);
-    return st;
+    if (m->depth != 1 || m->n_marks) return fault(m, "finds more or less than one value");
+    m->root = top(m);
+    return LT_OK;
 }
 
 static lt_status op_refuse(struct machine *m, int arg)

@@ -29,7 +29,7 @@ static const char *const wrappers[] = { "state_dict", "model_state_dict", "model
 
 /* Keys of copies of the model that average its training steps. */
 static const char *const ema_copies[] = { "ema", "ema_model", "ema_params",
-    "ema_state_dict", "ema_weights", "model_ema", "model_ema_state_dict", "params_ema",
+    "ema_state_dict", "model_ema", "model_ema_state_dict", "params_ema",
     "state_dict_ema" };
 
 /* Keys of what a training run needs to go on; a star stands for any text. */
@@ -294,6 +294,9 @@ static lt_status read_tensor(const lt_torch *t, const struct maker *m, lt_found 
     const lt_value *storage = m->args->list.items[0];
     bool known = storage->kind == LT_VALUE_PERSISTENT && storage->persistent.found;
     const lt_referent *part = known ? &t->referents[storage->persistent.found - 1] : NULL;
+    if (!known && storage->kind != LT_VALUE_CALL)
+        return lt_error_set(err, LT_ERR_FORMAT, "its storage is %s",
+            lt_value_kind_text((lt_value_kind)storage->kind));
     if (!part || part->kind != LT_REFERS_STORAGE) {
         *unread = "a tensor whose storage is no part of the file";
         return LT_OK;
@@ -308,14 +311,43 @@ struct tally {
     uint64_t bytes;
 };
 
+static lt_status visit(struct walker *w)
+{
+    if (++w->visits <= LT_MAX_TORCH_VISITS) return LT_OK;
+    return lt_error_set(
+        w->err, LT_ERR_LIMIT, "the object is too entangled to be looked through");
+}
+
+static lt_status check_depth(struct walker *w, int depth)
+{
+    if (depth < LT_MAX_TORCH_DEPTH) return LT_OK;
+    return lt_error_set(
+        w->err, LT_ERR_LIMIT, "containers are nested over %d deep", LT_MAX_TORCH_DEPTH);
+}
+
+/* Plain containers that hold themselves, or each other so often that whoever walks them
+ * never ends, are no part of a checkpoint. */
+static lt_status check_nesting(struct walker *w, const lt_value *v, int depth)
+{
+    struct node n;
+    look_into(v, &n);
+    lt_status st = visit(w);
+    if (st || (!n.is_map && !n.is_sequence)) return st;
+    st = check_depth(w, depth);
+    for (size_t i = 0; i < node_count(&n) && !st; i++) {
+        const lt_value *key;
+        st = check_nesting(w, node_at(&n, i, &key), depth + 1);
+    }
+    return st;
+}
+
 static lt_status later(struct walker *w, lt_value *v)
 {
     if (!v || v->mark == w->epoch) return LT_OK;
     v->mark = w->epoch;
-    if (++w->visits > LT_MAX_TORCH_VISITS)
-        return lt_error_set(
-            w->err, LT_ERR_LIMIT, "the object is too entangled to be looked through");
-    lt_status st = lt_grow((void **)&w->pending, &w->pending_capacity, w->n_pending + 1,
+    lt_status st = visit(w);
+    if (st) return st;
+    st = lt_grow((void **)&w->pending, &w->pending_capacity, w->n_pending + 1,
         sizeof *w->pending, w->err);
     if (!st) w->pending[w->n_pending++] = v;
     return st;
@@ -454,7 +486,8 @@ static lt_status add_aside(struct walker *w, lt_value *v)
     char what[512];
     struct tally tally;
     struct maker m;
-    lt_status st = count_tensors(w, v, true, &tally);
+    lt_status st = check_nesting(w, v, 0);
+    if (!st) st = count_tensors(w, v, true, &tally);
     if (st) return st;
     show_value(w, v, what, sizeof what);
     size_t n = strlen(what);
@@ -581,9 +614,7 @@ static lt_status walk(struct walker *w, lt_value *v, int depth)
     if (st) return st;
     look_into(v, &n);
     if (!yes || (!n.is_map && !n.is_sequence)) return add_aside(w, v);
-    if (depth >= LT_MAX_TORCH_DEPTH)
-        return lt_error_set(
-            w->err, LT_ERR_LIMIT, "tensors are nested over %d deep", LT_MAX_TORCH_DEPTH);
+    st = check_depth(w, depth);
     for (size_t i = 0; i < node_count(&n) && !st; i++) {
         const lt_value *key;
         size_t before;

@@ -30,25 +30,20 @@ static bool ends_with(const char *name, const char *last, size_t *n)
     return !*n || name[*n - 1] == '/';
 }
 
-static size_t count_slashes(const char *name)
+/* The one entry of that name, in whatever folder. */
+static lt_status find_sole(
+    const lt_archive *a, const char *last, size_t *index, lt_error *err)
 {
-    size_t n = 0;
-    for (; *name; name++)
-        n += *name == '/';
-    return n;
-}
-
-/* The entry of that name that lies least deep. */
-static size_t find_topmost(const lt_archive *a, const char *last)
-{
-    size_t best = LT_MAP_NONE, depth = SIZE_MAX, n;
+    size_t n;
+    *index = LT_MAP_NONE;
     for (size_t i = 0; i < lt_archive_count(a); i++) {
-        const char *name = lt_archive_entry(a, i)->name;
-        if (!ends_with(name, last, &n) || count_slashes(name) >= depth) continue;
-        best = i;
-        depth = count_slashes(name);
+        if (!ends_with(lt_archive_entry(a, i)->name, last, &n)) continue;
+        if (*index != LT_MAP_NONE)
+            return lt_error_set(
+                err, LT_ERR_FORMAT, "the archive holds more than one %s", last);
+        *index = i;
     }
-    return best;
+    return LT_OK;
 }
 
 /* prefix + last */
@@ -62,13 +57,11 @@ static size_t find_beside(
 static lt_status find_pickle(lt_torch *t, size_t *entry, char **prefix, lt_error *err)
 {
     size_t n = 0;
-    *entry = find_topmost(t->archive, "data.pkl");
-    if (*entry == LT_MAP_NONE) {
-        bool script = find_topmost(t->archive, "constants.pkl") != LT_MAP_NONE;
+    lt_status st = find_sole(t->archive, "data.pkl", entry, err);
+    if (st) return st;
+    if (*entry == LT_MAP_NONE)
         return lt_error_set(err, LT_ERR_UNSUPPORTED,
-            script ? "this is a TorchScript program, not saved tensors"
-                   : "this is a zip archive without data.pkl: nothing that torch saved");
-    }
+            "this is a zip archive without data.pkl: nothing that torch saved");
     const char *name = lt_archive_entry(t->archive, *entry)->name;
     ends_with(name, "data.pkl", &n);
     *prefix = lt_arena_strndup(&t->arena, name, n, err);
