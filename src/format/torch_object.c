@@ -17,6 +17,7 @@
 #include "base/limits.h"
 #include "base/mem.h"
 #include "format/pickle_globals.h"
+#include "format/torch_value.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,7 +46,6 @@ static const char *const training_keys[] = { "optim*", "*_optim", "*_optimizer",
 static const char *const module_prefixes[] = { "module.", "_orig_mod." };
 
 #define ROOT_NAME "(the object itself)"
-#define SHOWN_TEXT 60 /* bytes of a string that are shown */
 
 struct walker {
     lt_torch *t;
@@ -59,250 +59,6 @@ struct walker {
     size_t stripped; /* bytes of it that are not in the name */
     bool in_copy;
 };
-
-/* What can be looked into. */
-struct node {
-    lt_value **pairs;   /* key, value, ... */
-    lt_value **couples; /* lists or tuples of two, from OrderedDict([(key, value)]) */
-    lt_value **items[2];
-    size_t n_pairs, n_couples, n_items[2];
-    bool is_map, is_sequence;
-};
-
-/* What makes a tensor. */
-struct maker {
-    int meaning, detail;
-    const lt_value *args;        /* a tuple */
-    const lt_referent *referent; /* of a tensor that is listed elsewhere */
-};
-
-/* ---- what a value is --------------------------------------------------------------- */
-
-static bool is_sequence_literal(const lt_value *v)
-{
-    return v->kind == LT_VALUE_TUPLE || v->kind == LT_VALUE_LIST
-        || v->kind == LT_VALUE_SET;
-}
-
-static int callee_meaning(const lt_value *v)
-{
-    if (v->kind != LT_VALUE_CALL || v->call->callee->kind != LT_VALUE_GLOBAL)
-        return LT_MEANS_NOTHING;
-    return v->call->callee->global.meaning;
-}
-
-static bool is_tuple_of(const lt_value *v, uint32_t at_least)
-{
-    return v->kind == LT_VALUE_TUPLE && v->list.count >= at_least;
-}
-
-/* Through parameters and subclasses to the call, or the id, that makes the tensor. */
-static bool find_maker(const lt_torch *t, const lt_value *v, struct maker *out)
-{
-    for (int i = 0; i < 16; i++) {
-        if (v->kind == LT_VALUE_PERSISTENT && v->persistent.found) {
-            out->referent = &t->referents[v->persistent.found - 1];
-            return out->referent->kind == LT_REFERS_TENSOR;
-        }
-        if (!callee_meaning(v)) return false;
-        const lt_value *callee = v->call->callee, *args = v->call->args;
-        for (int j = 0; j < 4 && callee->global.meaning == LT_MEANS_FROM_TYPE; j++) {
-            if (!is_tuple_of(args, 3) || args->list.items[0]->kind != LT_VALUE_GLOBAL)
-                return false;
-            callee = args->list.items[0];
-            args = args->list.items[2];
-        }
-        int meaning = callee->global.meaning;
-        *out = (struct maker){ meaning, callee->global.detail, args, NULL };
-        if (meaning >= LT_MEANS_TENSOR && meaning <= LT_MEANS_TENSOR_V3) return true;
-        if (meaning == LT_MEANS_UNREAD_TENSOR) return true;
-        if (meaning != LT_MEANS_PARAMETER || !is_tuple_of(args, 1)) return false;
-        v = args->list.items[0];
-    }
-    return false;
-}
-
-static void add_items(struct node *n, lt_value *v)
-{
-    int i = n->n_items[0] ? 1 : 0;
-    if (!v || !is_sequence_literal(v)) return;
-    n->items[i] = v->list.items;
-    n->n_items[i] = v->list.count;
-}
-
-static bool are_couples(const lt_value *v)
-{
-    for (uint32_t i = 0; i < v->list.count; i++)
-        if (!is_sequence_literal(v->list.items[i]) || v->list.items[i]->list.count != 2)
-            return false;
-    return true;
-}
-
-/* dict(first), then [key] = value: only one of them occurs, but both could. */
-static void look_into_map(struct node *n, const lt_call *call, lt_value *first)
-{
-    n->is_map = true;
-    if (call->pairs) {
-        n->pairs = call->pairs->list.items;
-        n->n_pairs = call->pairs->list.count / 2;
-    }
-    if (first && is_sequence_literal(first) && are_couples(first)) {
-        n->couples = first->list.items;
-        n->n_couples = first->list.count;
-    } else if (first && first->kind == LT_VALUE_DICT && !n->n_pairs) {
-        n->pairs = first->list.items;
-        n->n_pairs = first->list.count / 2;
-    } else if (first && first->kind != LT_VALUE_GLOBAL && first->kind != LT_VALUE_NONE) {
-        n->is_map = false;
-    }
-}
-
-static void look_into(const lt_value *v, struct node *n)
-{
-    *n = (struct node){ 0 };
-    int meaning = callee_meaning(v);
-    if (v->kind == LT_VALUE_DICT) {
-        n->is_map = true;
-        n->pairs = v->list.items;
-        n->n_pairs = v->list.count / 2;
-    } else if (is_sequence_literal(v)) {
-        n->is_sequence = true;
-        add_items(n, (lt_value *)v);
-    } else if (meaning == LT_MEANS_MAP || meaning == LT_MEANS_SEQUENCE) {
-        const lt_value *args = v->call->args;
-        lt_value *first = is_tuple_of(args, 1) ? args->list.items[0] : NULL;
-        if (meaning == LT_MEANS_MAP) {
-            look_into_map(n, v->call, first);
-            return;
-        }
-        n->is_sequence = true;
-        add_items(n, first);
-        add_items(n, v->call->items);
-    }
-}
-
-static size_t node_count(const struct node *n)
-{
-    return n->n_pairs + n->n_couples + n->n_items[0] + n->n_items[1];
-}
-
-/* key is NULL in sequences. */
-static lt_value *node_at(const struct node *n, size_t i, const lt_value **key)
-{
-    *key = NULL;
-    if (i < n->n_couples) {
-        *key = n->couples[i]->list.items[0];
-        return n->couples[i]->list.items[1];
-    }
-    i -= n->n_couples;
-    if (i < n->n_pairs) {
-        *key = n->pairs[2 * i];
-        return n->pairs[2 * i + 1];
-    }
-    i -= n->n_pairs;
-    return i < n->n_items[0] ? n->items[0][i] : n->items[1][i - n->n_items[0]];
-}
-
-/* ---- tensors ----------------------------------------------------------------------- */
-
-static lt_status read_sizes(
-    const lt_value *v, uint64_t sizes[LT_MAX_DIMS], unsigned *n, lt_error *err)
-{
-    struct node node;
-    const lt_value *key;
-    look_into(v, &node);
-    if (!node.is_sequence)
-        return lt_error_set(err, LT_ERR_FORMAT, "its shape or strides are %s",
-            lt_value_kind_text((lt_value_kind)v->kind));
-    if (node_count(&node) > LT_MAX_DIMS)
-        return lt_error_set(err, LT_ERR_LIMIT, "more dimensions than are handled");
-    *n = (unsigned)node_count(&node);
-    for (unsigned i = 0; i < *n; i++)
-        if (!lt_value_uint(node_at(&node, i, &key), &sizes[i]))
-            return lt_error_set(err, LT_ERR_FORMAT,
-                "its shape or strides hold something else than sizes");
-    return LT_OK;
-}
-
-/* torch leaves some views to be worked out when they are read. */
-static bool is_lazy(const lt_value *metadata)
-{
-    if (metadata->kind != LT_VALUE_DICT) return false;
-    for (uint32_t i = 0; i + 1 < metadata->list.count; i += 2) {
-        const lt_value *key = metadata->list.items[i], *v = metadata->list.items[i + 1];
-        if ((lt_value_is(key, "conj") || lt_value_is(key, "neg"))
-            && v->kind == LT_VALUE_BOOL && v->flag)
-            return true;
-    }
-    return false;
-}
-
-/* The dtype of a tensor, or why it is not read. */
-static const char *choose_dtype(
-    const struct maker *m, const lt_referent *part, lt_dtype *dtype)
-{
-    lt_value **args = m->args->list.items;
-    uint32_t n = m->args->list.count, at = m->meaning == LT_MEANS_TENSOR_V3 ? 7 : 6;
-    *dtype = part->dtype;
-    if (part->unread) return part->unread;
-    if (n > at && is_lazy(args[at])) return "a conjugated or negated view";
-    if (m->meaning != LT_MEANS_TENSOR_V3) return NULL;
-    if (n < 7 || args[6]->kind != LT_VALUE_GLOBAL
-        || args[6]->global.meaning != LT_MEANS_DTYPE)
-        return "a tensor of a type that is not handled";
-    *dtype = (lt_dtype)args[6]->global.detail;
-    return NULL;
-}
-
-static lt_status read_call(const struct maker *m, const lt_referent *part, lt_found *f,
-    const char **unread, lt_error *err)
-{
-    lt_value **args = m->args->list.items;
-    uint64_t offset;
-    unsigned n;
-    *unread = choose_dtype(m, part, &f->tensor.dtype);
-    if (*unread) return LT_OK;
-    lt_status st = read_sizes(args[2], f->tensor.shape, &f->tensor.n_dims, err);
-    if (!st) st = read_sizes(args[3], f->view.strides, &n, err);
-    if (st) return st;
-    if (n != f->tensor.n_dims)
-        return lt_error_set(
-            err, LT_ERR_FORMAT, "it has %u sizes and %u strides", f->tensor.n_dims, n);
-    if (!lt_value_uint(args[1], &offset))
-        return lt_error_set(err, LT_ERR_FORMAT, "its offset is no size");
-    return lt_torch_lay(&f->tensor, &f->view, offset, part, err);
-}
-
-/* *unread: what it is, when it is of a kind that is not read. */
-static lt_status read_tensor(const lt_torch *t, const struct maker *m, lt_found *f,
-    const char **unread, lt_error *err)
-{
-    *f = (lt_found){ 0 };
-    *unread = NULL;
-    if (m->referent) {
-        f->tensor = m->referent->tensor;
-        f->view = m->referent->view;
-        *unread = m->referent->unread;
-        return LT_OK;
-    }
-    if (m->meaning == LT_MEANS_UNREAD_TENSOR) {
-        *unread = lt_unread_text(m->detail);
-        return LT_OK;
-    }
-    if (!is_tuple_of(m->args, 4))
-        return lt_error_set(err, LT_ERR_FORMAT, "it is made from too little");
-    const lt_value *storage = m->args->list.items[0];
-    bool known = storage->kind == LT_VALUE_PERSISTENT && storage->persistent.found;
-    const lt_referent *part = known ? &t->referents[storage->persistent.found - 1] : NULL;
-    if (!known && storage->kind != LT_VALUE_CALL)
-        return lt_error_set(err, LT_ERR_FORMAT, "its storage is %s",
-            lt_value_kind_text((lt_value_kind)storage->kind));
-    if (!part || part->kind != LT_REFERS_STORAGE) {
-        *unread = "a tensor whose storage is no part of the file";
-        return LT_OK;
-    }
-    return read_call(m, part, f, unread, err);
-}
 
 /* ---- counting ---------------------------------------------------------------------- */
 
@@ -329,14 +85,14 @@ static lt_status check_depth(struct walker *w, int depth)
  * never ends, are no part of a checkpoint. */
 static lt_status check_nesting(struct walker *w, const lt_value *v, int depth)
 {
-    struct node n;
-    look_into(v, &n);
+    lt_node n;
+    lt_look_into(v, &n);
     lt_status st = visit(w);
     if (st || (!n.is_map && !n.is_sequence)) return st;
     st = check_depth(w, depth);
-    for (size_t i = 0; i < node_count(&n) && !st; i++) {
+    for (size_t i = 0; i < lt_node_count(&n) && !st; i++) {
         const lt_value *key;
-        st = check_nesting(w, node_at(&n, i, &key), depth + 1);
+        st = check_nesting(w, lt_node_at(&n, i, &key), depth + 1);
     }
     return st;
 }
@@ -355,7 +111,7 @@ static lt_status later(struct walker *w, lt_value *v)
 
 static lt_status later_call(struct walker *w, const lt_value *v, bool everything)
 {
-    int meaning = callee_meaning(v);
+    int meaning = lt_callee_meaning(v);
     bool known = meaning == LT_MEANS_MAP || meaning == LT_MEANS_SEQUENCE;
     if (!known && !everything) return LT_OK;
     lt_status st = later(w, v->call->args);
@@ -366,12 +122,12 @@ static lt_status later_call(struct walker *w, const lt_value *v, bool everything
     return st;
 }
 
-static void count_tensor(struct walker *w, const struct maker *m, struct tally *tally)
+static void count_tensor(struct walker *w, const lt_maker *m, struct tally *tally)
 {
     lt_found f;
     const char *unread;
     tally->tensors++;
-    if (!read_tensor(w->t, m, &f, &unread, NULL) && !unread)
+    if (!lt_make_tensor(w->t, m, &f, &unread, NULL) && !unread)
         tally->bytes += f.tensor.size;
 }
 
@@ -386,12 +142,12 @@ static lt_status count_tensors(
     lt_status st = later(w, v);
     while (w->n_pending && !st && (everything || !tally->tensors)) {
         v = w->pending[--w->n_pending];
-        struct maker m;
-        if (find_maker(w->t, v, &m)) {
+        lt_maker m;
+        if (lt_find_maker(w->t, v, &m)) {
             count_tensor(w, &m, tally);
         } else if (v->kind == LT_VALUE_CALL) {
             st = later_call(w, v, everything);
-        } else if (v->kind == LT_VALUE_DICT || is_sequence_literal(v)) {
+        } else if (v->kind >= LT_VALUE_TUPLE && v->kind <= LT_VALUE_DICT) {
             for (uint32_t i = v->list.count; i-- && !st;)
                 st = later(w, v->list.items[i]);
         }
@@ -409,89 +165,17 @@ static lt_status holds_tensors(struct walker *w, lt_value *v, bool *yes)
 
 /* ---- asides ------------------------------------------------------------------------ */
 
-/* A string of the file, fit to be shown on one line. */
-static void show_text(const lt_value *v, char *dst, size_t size)
-{
-    size_t n = v->text.size < SHOWN_TEXT ? v->text.size : SHOWN_TEXT;
-    /* Not in the middle of a character. */
-    while (n && n < v->text.size && ((unsigned char)v->text.data[n] & 0xc0) == 0x80)
-        n--;
-    char shown[SHOWN_TEXT + 1];
-    for (size_t i = 0; i < n; i++) {
-        unsigned char c = (unsigned char)v->text.data[i];
-        shown[i] = c < 0x20 || c == 0x7f ? ' ' : (char)c;
-    }
-    shown[n] = 0;
-    snprintf(dst, size, "text \"%s\"%s", shown, n < v->text.size ? "..." : "");
-}
-
-static void show_tensor(const lt_torch *t, const struct maker *m, char *dst, size_t size)
-{
-    lt_found f;
-    const char *unread;
-    char shape[320];
-    lt_status st = read_tensor(t, m, &f, &unread, NULL);
-    if (st || unread) {
-        snprintf(dst, size, "%s", st ? "a damaged tensor" : unread);
-        return;
-    }
-    lt_tensor_shape_text(&f.tensor, shape, sizeof shape);
-    snprintf(dst, size, "tensor %s %s", lt_dtype_get(f.tensor.dtype)->name, shape);
-}
-
-/* "opaque object torch.optim.adam.Adam" */
-static void show_call(const lt_value *v, char *dst, size_t size)
-{
-    const lt_value *callee = v->call->callee, *args = v->call->args;
-    /* What makes an object of a class given to it is not what the object is. */
-    if (callee->kind == LT_VALUE_GLOBAL && is_tuple_of(args, 1)
-        && args->list.items[0]->kind == LT_VALUE_GLOBAL
-        && strstr(callee->global.name, "._reconstruct"))
-        callee = args->list.items[0];
-    snprintf(dst, size, "opaque object %.200s",
-        callee->kind == LT_VALUE_GLOBAL ? callee->global.name : "of an unnamed class");
-}
-
-static void show_value(const struct walker *w, const lt_value *v, char *dst, size_t size)
-{
-    struct maker m;
-    struct node n;
-    look_into(v, &n);
-    if (find_maker(w->t, v, &m)) {
-        show_tensor(w->t, &m, dst, size);
-        return;
-    }
-    if (n.is_map || n.is_sequence) {
-        const char *noun = n.is_map     ? "dict"
-            : v->kind == LT_VALUE_TUPLE ? "tuple"
-            : v->kind == LT_VALUE_SET   ? "set"
-                                        : "list";
-        snprintf(dst, size, "%s of %zu", noun, node_count(&n));
-        return;
-    }
-    switch ((lt_value_kind)v->kind) {
-    case LT_VALUE_BOOL: snprintf(dst, size, "%s", v->flag ? "True" : "False"); break;
-    case LT_VALUE_INT: snprintf(dst, size, "integer %lld", (long long)v->integer); break;
-    case LT_VALUE_FLOAT: snprintf(dst, size, "number %.9g", v->real); break;
-    case LT_VALUE_STRING: show_text(v, dst, size); break;
-    case LT_VALUE_BYTES: snprintf(dst, size, "%u bytes", v->text.size); break;
-    case LT_VALUE_GLOBAL: snprintf(dst, size, "the name %.200s", v->global.name); break;
-    case LT_VALUE_CALL: show_call(v, dst, size); break;
-    default: snprintf(dst, size, "%s", lt_value_kind_text((lt_value_kind)v->kind)); break;
-    }
-}
-
 static lt_status add_aside(struct walker *w, lt_value *v)
 {
     char what[512];
     struct tally tally;
-    struct maker m;
+    lt_maker m;
     lt_status st = check_nesting(w, v, 0);
     if (!st) st = count_tensors(w, v, true, &tally);
     if (st) return st;
-    show_value(w, v, what, sizeof what);
+    lt_show_value(w->t, v, what, sizeof what);
     size_t n = strlen(what);
-    if (tally.tensors && !find_maker(w->t, v, &m))
+    if (tally.tensors && !lt_find_maker(w->t, v, &m))
         snprintf(what + n, sizeof what - n, ", %zu tensor%s", tally.tensors,
             tally.tensors == 1 ? "" : "s");
     lt_aside aside = { w->path_size ? w->path : ROOT_NAME, what, tally.bytes, false };
@@ -582,13 +266,13 @@ static void leave(struct walker *w, size_t before)
 
 /* ---- the model --------------------------------------------------------------------- */
 
-static lt_status add_tensor(struct walker *w, const struct maker *m)
+static lt_status add_tensor(struct walker *w, const lt_maker *m)
 {
     lt_torch *t = w->t;
     lt_found f;
     const char *unread;
     const char *name = w->path_size ? w->path + w->stripped : "tensor";
-    lt_status st = read_tensor(t, m, &f, &unread, w->err);
+    lt_status st = lt_make_tensor(t, m, &f, &unread, w->err);
     if (st) return lt_error_where(w->err, "tensor '%.200s'", name);
     if (unread) return add_unread(w, unread);
     if (t->n_found >= LT_MAX_TENSORS)
@@ -606,19 +290,19 @@ static lt_status add_tensor(struct walker *w, const struct maker *m)
 /* The recursion is as deep as the containers that lead to tensors, and has a ceiling. */
 static lt_status walk(struct walker *w, lt_value *v, int depth)
 {
-    struct maker m;
-    struct node n;
+    lt_maker m;
+    lt_node n;
     bool yes;
-    if (find_maker(w->t, v, &m)) return add_tensor(w, &m);
+    if (lt_find_maker(w->t, v, &m)) return add_tensor(w, &m);
     lt_status st = holds_tensors(w, v, &yes);
     if (st) return st;
-    look_into(v, &n);
+    lt_look_into(v, &n);
     if (!yes || (!n.is_map && !n.is_sequence)) return add_aside(w, v);
     st = check_depth(w, depth);
-    for (size_t i = 0; i < node_count(&n) && !st; i++) {
+    for (size_t i = 0; i < lt_node_count(&n) && !st; i++) {
         const lt_value *key;
         size_t before;
-        lt_value *child = node_at(&n, i, &key);
+        lt_value *child = lt_node_at(&n, i, &key);
         st = enter(w, key, i, depth, &before);
         if (!st) st = walk(w, child, depth + 1);
         leave(w, before);
@@ -660,9 +344,9 @@ static lt_status find_role(
     struct walker *w, const lt_value *key, lt_value *v, enum role *role)
 {
     bool yes;
-    struct node n;
+    lt_node n;
     lt_status st = holds_tensors(w, v, &yes);
-    look_into(v, &n);
+    lt_look_into(v, &n);
     *role = !yes                            ? ROLE_NOTHING
         : LISTED(key, training_keys)        ? ROLE_TRAINING
         : LISTED(key, ema_copies)           ? ROLE_COPY
@@ -677,14 +361,14 @@ struct level {
     size_t wrapper;
 };
 
-static lt_status survey(struct walker *w, const struct node *n, struct level *level)
+static lt_status survey(struct walker *w, const lt_node *n, struct level *level)
 {
     *level = (struct level){ 0 };
     lt_status st = LT_OK;
-    for (size_t i = 0; i < node_count(n) && !st; i++) {
+    for (size_t i = 0; i < lt_node_count(n) && !st; i++) {
         const lt_value *key;
         enum role role;
-        lt_value *v = node_at(n, i, &key);
+        lt_value *v = lt_node_at(n, i, &key);
         st = find_role(w, key, v, &role);
         level->n[role]++;
         if (role == ROLE_WRAPPER) level->wrapper = i;
@@ -694,15 +378,15 @@ static lt_status survey(struct walker *w, const struct node *n, struct level *le
 
 /* Everything at this level but the wrapper's own value. */
 static lt_status walk_beside(
-    struct walker *w, const struct node *n, size_t wrapper, int depth, bool aside)
+    struct walker *w, const lt_node *n, size_t wrapper, int depth, bool aside)
 {
     lt_status st = LT_OK;
-    for (size_t i = 0; i < node_count(n) && !st; i++) {
+    for (size_t i = 0; i < lt_node_count(n) && !st; i++) {
         const lt_value *key;
         enum role role;
         size_t before;
         if (i == wrapper) continue;
-        lt_value *v = node_at(n, i, &key);
+        lt_value *v = lt_node_at(n, i, &key);
         st = find_role(w, key, v, &role);
         if (!st) st = enter(w, key, i, depth, &before);
         if (st) return st;
@@ -717,12 +401,12 @@ static lt_status walk_beside(
 /* Goes down through wrappers; what is below the last is the model. */
 static lt_status walk_model(struct walker *w, lt_value *root)
 {
-    struct node n;
+    lt_node n;
     struct level level;
     lt_status st = LT_OK;
     int depth = 0;
     for (; !st; depth++) {
-        look_into(root, &n);
+        lt_look_into(root, &n);
         if (!n.is_map || depth >= LT_MAX_TORCH_DEPTH) break;
         st = survey(w, &n, &level);
         if (st) break;
@@ -737,7 +421,7 @@ static lt_status walk_model(struct walker *w, lt_value *root)
         st = walk_beside(w, &n, level.wrapper, depth, true);
         w->stripped = stripped;
         const lt_value *key;
-        root = node_at(&n, level.wrapper, &key);
+        root = lt_node_at(&n, level.wrapper, &key);
         if (!st) st = enter(w, key, 0, depth, &before);
         if (st) break;
         w->t->store->wrapper = lt_arena_strdup(&w->t->store->arena, w->path, w->err);
