@@ -25,7 +25,7 @@ STORAGES = {"DoubleStorage": torch.float64, "FloatStorage": torch.float32, "Half
 def kind(path):
     """'zip', 'jit', 'legacy' or None, by content."""
     with open(path, "rb") as file:
-        start = file.read(20)
+        start = file.read(32)  # protocols 4 and 5 have a frame before the magic number
     if start.startswith(b"PK\x03\x04"):
         with zipfile.ZipFile(path) as archive:
             names = [name.split("/", 1)[-1] for name in archive.namelist()]
