@@ -1,0 +1,96 @@
+#!/usr/bin/env python3
+"""Time and memory of reading a torch checkpoint, against torch itself.
+
+A checkpoint of 600 MB in the sizes of a Stable Diffusion UNet becomes a safetensors file: by
+`loratool convert`, and by a Python process that maps it with torch.load and writes it with
+safetensors.  The two run in turn, each in a fresh process with the file in the page cache; the
+medians count, the whole process each time: Python's start and imports are a part of what
+somebody waits for.  Only ratios and memory are checked, never seconds.
+"""
+
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from common import at_most, check, run_tests
+from torchfiles import same_as_file
+
+import torch
+
+PAIRS = 5
+MB = 1 << 20
+SHAPES = [(1280, 1280, 3, 3), (1280, 640, 3, 3), (640, 640, 3, 3), (640, 320, 3, 3), (320, 320, 3, 3),
+          (10240, 1280), (1280, 5120), (1280, 1280), (1280, 768), (640, 640), (1280,), (640,), (320,)]
+LARGEST = 2 * 1280 * 1280 * 9
+
+PYTHON = """
+import sys, torch
+from safetensors.torch import save_file
+save_file(torch.load(sys.argv[1], mmap=True, weights_only=True), sys.argv[2])
+"""
+
+
+def checkpoint(path, megabytes):
+    """A .pt file of float16 tensors of that size, about; returns the tensors."""
+    tensors, left, block = {}, megabytes * MB, 0
+    while left > 0:
+        for number, shape in enumerate(SHAPES):
+            # Random bits cost time and show nothing: a ramp whose start differs.
+            count = torch.Size(shape).numel()
+            data = torch.arange(block * 31 + number, block * 31 + number + count, dtype=torch.int32)
+            tensors[f"blocks.{block}.{number}.weight"] = data.to(torch.int16).view(torch.float16).view(shape)
+            left -= 2 * count
+        block += 1
+    torch.save(tensors, path)
+    return tensors
+
+
+def measure(command):
+    """Seconds and peak memory (bytes) of a process; its exit code is a check."""
+    start = time.monotonic()
+    child = subprocess.Popen([str(word) for word in command], stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    seconds = time.monotonic() - start
+    check(child.returncode == 0, f"exit {child.returncode}: {' '.join(map(str, command))}", "exit code")
+    return seconds, usage.ru_maxrss * 1024
+
+
+def read_ratio(ours, theirs, pairs=PAIRS):
+    """Run two commands in turn: (ours / theirs by median time, peak memory of each)."""
+    measure(ours), measure(theirs)  # fill the page cache
+    runs = [(measure(ours), measure(theirs)) for _ in range(pairs)]
+    times = [[run[side][0] for run in runs] for side in (0, 1)]
+    peaks = [max(run[side][1] for run in runs) for side in (0, 1)]
+    medians = [statistics.median(side) for side in times]
+    for what, side, peak in zip(("ours", "theirs"), times, peaks):
+        print(f"  {what}: {statistics.median(side):.3f} s ({min(side):.3f} to {max(side):.3f}), "
+              f"{peak / MB:.0f} MB", flush=True)
+    return medians[0] / medians[1], *peaks
+
+
+def converting(work):
+    if shutil.disk_usage(work).free < 5000 * MB:
+        print(f"skipped: no 5 GB free in {work}")
+        sys.exit(77)
+    program, peaks = os.environ["LORATOOL"], []
+    for megabytes in (600, 1200):
+        source, ours, theirs = work / "in.pt", work / "ours.safetensors", work / "theirs.safetensors"
+        tensors = checkpoint(source, megabytes)
+        print(f"{source.stat().st_size / MB:.0f} MB, {len(tensors)} tensors", flush=True)
+        ratio, peak, _ = read_ratio([program, "convert", source, "-o", ours, "-f", "-q"],
+                                    [sys.executable, "-c", PYTHON, source, theirs], 5 if megabytes == 600 else 3)
+        print(f"  ratio {ratio:.3f}", flush=True)
+        at_most(ratio, 1.0, "time", f"convert / torch and safetensors, {megabytes} MB")
+        at_most(peak, 8 * LARGEST + 64 * MB, "memory", f"convert, {megabytes} MB")
+        peaks.append(peak)
+        same_as_file(ours, tensors, f"{megabytes} MB")
+        del tensors
+    at_most(peaks[1], 1.1 * peaks[0] + 4 * MB, "memory", "convert of a file twice as large")
+
+
+run_tests(converting)
