@@ -254,7 +254,7 @@ def roots(work):
 
 def names(work):
     """Names that are awkward in JSON, in dotted paths and as keys."""
-    keys = ["with space", "weiß", "日本.重み", "\U0001f642", 'a"b\\c', "a/b", "..", "x" * 1000, "nul\0nul", "tab\tnew\nline",
+    keys = ["with space", "weiß", "日本.重み", "\U0001f642", 'a"b\\c', "a/b", "..", "x" * 1000, "tab\tnew\nline",
             7, -1, 2**40]
     value = {key: raw(torch.float32, i + 1) for i, key in enumerate(keys)}
     for legacy in (False, True):
@@ -262,13 +262,19 @@ def names(work):
         out = work / "out.safetensors"
         loratool("convert", path, "-o", out, "-f", *ALL)
         same_as_file(out, loaded(path), f"names{', legacy' * legacy}")
-    # One dotted path for two tensors: neither may be lost in silence.
-    path = saved(work / "in.pt", {"a.b": raw(torch.float32, 2), "a": {"b": raw(torch.float32, 3)}})
-    out = work / "twice.safetensors"
-    words = [os.environ["LORATOOL"], "convert", path, "-o", out, *ALL]
-    done = subprocess.run(words, capture_output=True, timeout=60)
-    check(done.returncode in (1, 5) or done.returncode == 0 and len(RawFile(out).entries) == 2,
-          f"two tensors of one dotted path: exit {done.returncode}", "names")
+    for what, value in {
+        "one dotted path": {"a.b": raw(torch.float32, 2), "a": {"b": raw(torch.float32, 3)}},
+        "a number and its text": {1: raw(torch.float32, 2), "1": raw(torch.float32, 3)},
+        "cut at NUL": {"a\0b": raw(torch.float32, 2), "a\0c": raw(torch.float32, 3)},
+    }.items():  # names that could fall together: no tensor may be lost in silence
+        path = saved(work / "in.pt", value)
+        out = work / "twice.safetensors"
+        out.unlink(missing_ok=True)
+        words = [os.environ["LORATOOL"], "convert", path, "-o", out, *ALL]
+        done = subprocess.run(words, capture_output=True, timeout=60)
+        check(done.returncode in (1, 5) and not out.exists() or
+              done.returncode == 0 and len(RawFile(out).entries) == 2,
+              f"{what} for two tensors: exit {done.returncode}", "names")
 
 
 def lazy_bits(work):
@@ -446,6 +452,71 @@ def pipes(work):
         same_as_file(out, wanted, f"{what} through a pipe")
 
 
+def of_the_gpu(work):
+    """Storages that say they were on a GPU, and their old classes."""
+    for legacy in (False, True):
+        path = saved(work / "in.pt", samples(d for d in TYPED if d not in ABSENT), legacy)
+        wanted = loaded(path)
+
+        def moved(name, data):
+            if name != "data.pkl":
+                return data
+            for kind in STORAGE_CLASSES.values():
+                data = data.replace(b"ctorch\n%s\n" % kind.encode(), b"ctorch.cuda\n%s\n" % kind.encode())
+            return data.replace(b"X\3\0\0\0cpu", b"X\6\0\0\0cuda:1")
+
+        if legacy:
+            other = work / "moved.pt"
+            other.write_bytes(moved("data.pkl", path.read_bytes()))
+        else:
+            other = rewritten(path, moved)
+        found = dict(walk(torch.load(other, map_location="cpu", weights_only=True)))
+        same_as_torch(found, wanted, "torch: from a GPU")
+        check_all(other, wanted, f"from a GPU{', legacy' * legacy}", work)
+
+
+def crowds(work):
+    """More tensors than a small zip file has entries for."""
+    tensors = {f"t{i}": torch.tensor([i, -i], dtype=torch.int32) for i in range(70000)}
+    for legacy in (False, True):
+        path = saved(work / "in.pt", tensors, legacy)
+        out = work / f"out-{legacy}.safetensors"
+        loratool("convert", path, "-o", out, "-q")
+        same_as_file(out, tensors, f"70,000 tensors{', legacy' * legacy}")
+
+
+def depths(work):
+    """Deep nesting is read; what is too deep is said to be, not lost."""
+    for depth, code in (80, 0), (300, 5):
+        value = raw(torch.float32, 2)
+        for _ in range(depth):
+            value = {"x": value}
+        path = saved(work / "in.pt", {"top": raw(torch.float32, 1), "deep": value})
+        out = work / f"out-{depth}.safetensors"
+        loratool("convert", path, "-o", out, *ALL, code=code)
+        if code == 0:
+            same_as_file(out, loaded(path), f"{depth} deep")
+        else:
+            check(not out.exists(), f"{depth} deep: a file was written", "files")
+
+
+def unread(work):
+    """A tensor of the model that is of a kind loratool does not read is never left out in silence."""
+    eye = torch.eye(4)
+    for what, odd in {"sparse": eye.to_sparse(), "sparse rows": eye.to_sparse_csr(),
+                      "quantised": torch.quantize_per_tensor(eye, 0.1, 3, torch.qint8),
+                      "meta": torch.empty(3, 2, device="meta"),
+                      "half bytes": torch.zeros(4, 2, dtype=torch.uint8).view(torch.float4_e2m1fn_x2),
+                      "bits": torch.zeros(4, dtype=torch.uint8).view(torch.bits8)}.items():
+        path = saved(work / "in.pt", {"state_dict": {"plain": raw(torch.float32, 3), "odd.weight": odd}})
+        out = work / "unread.safetensors"
+        for options in [], ALL:
+            loratool("convert", path, "-o", out, *options, code=1)
+            check(not out.exists(), f"{what}: a file without it was written", "files")
+        told = [item["path"] for item in report("info", path)["aside"]]
+        check(any(path.endswith("odd.weight") for path in told), f"{what}: set aside: {told}", "aside")
+
+
 # ---- writing -------------------------------------------------------------------------
 
 def there_and_back(work):
@@ -510,4 +581,4 @@ def hostile(work):
 
 
 run_tests(matrix, wrappers, roots, names, lazy_bits, containers, byte_orders, protocols, tars, pipes,
-          there_and_back, dtypes, hostile)
+          of_the_gpu, crowds, depths, unread, there_and_back, dtypes, hostile)

@@ -13,6 +13,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from torchfiles import same_as_file
 import torch
 
 PAIRS = 5
+ROOM = 5 << 30
 MB = 1 << 20
 SHAPES = [(1280, 1280, 3, 3), (1280, 640, 3, 3), (640, 640, 3, 3), (640, 320, 3, 3), (320, 320, 3, 3),
           (10240, 1280), (1280, 5120), (1280, 1280), (1280, 768), (640, 640), (1280,), (640,), (320,)]
@@ -73,10 +75,7 @@ def read_ratio(ours, theirs, pairs=PAIRS):
     return medians[0] / medians[1], *peaks
 
 
-def converting(work):
-    if shutil.disk_usage(work).free < 5000 * MB:
-        print(f"skipped: no 5 GB free in {work}")
-        sys.exit(77)
+def compare(work):
     program, peaks = os.environ["LORATOOL"], []
     for megabytes in (600, 1200):
         source, ours, theirs = work / "in.pt", work / "ours.safetensors", work / "theirs.safetensors"
@@ -91,6 +90,18 @@ def converting(work):
         same_as_file(ours, tensors, f"{megabytes} MB")
         del tensors
     at_most(peaks[1], 1.1 * peaks[0] + 4 * MB, "memory", "convert of a file twice as large")
+
+
+def converting(work):
+    memory = Path("/dev/shm")  # a disk would be what is measured
+    if memory.is_dir() and shutil.disk_usage(memory).free > ROOM:
+        with tempfile.TemporaryDirectory(prefix="loratool-", dir=memory) as folder:
+            compare(Path(folder))
+    elif shutil.disk_usage(work).free > ROOM:
+        compare(work)
+    else:
+        print("skipped: no 5 GB free")
+        sys.exit(77)
 
 
 run_tests(converting)
