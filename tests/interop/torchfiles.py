@@ -220,9 +220,10 @@ def same_names(found, wanted, what):
 
 
 def listing(path, *options, **run):
-    """{name: (dtype, shape, bytes)} as `info --tensors` prints them."""
+    """{name: (dtype, shape, bytes, offset)} as `info --tensors` prints them; offset: number or None."""
     rows = [line.split("\t") for line in loratool("info", "-t", path, *options, **run).stdout.splitlines()]
-    return {name: (dtype, shape, int(size)) for name, dtype, shape, _, size in rows}
+    return {name: (dtype, shape, int(size), None if offset == "-" else int(offset))
+            for name, dtype, shape, offset, size in rows}
 
 
 def same_as_file(path, wanted, what):
