@@ -45,7 +45,8 @@ def layouts(name):
               ("tied_too", lambda: whole), ("part", lambda: whole[2:5, 1:]),
               ("offset", lambda: made(name, 40)[7:19].view(3, 4)),
               ("expanded", lambda: made(name, 1, 4).expand(3, 4)), ("scalar", lambda: made(name, 1)[0]),
-              ("empty", lambda: made(name, 0, 3)), ("permuted", lambda: made(name, 2, 3, 4, 5).permute(0, 3, 1, 2))]
+              ("empty", lambda: made(name, 0, 3)),
+              ("permuted", lambda: made(name, 2, 3, 4, 5).permute(0, 3, 1, 2))]
     for layout, make in makers:
         try:
             yield layout, make()
@@ -77,13 +78,16 @@ values = {
     "flat": flat,
     "net": net.state_dict(),
     "parallel": torch.nn.DataParallel(net).state_dict(),
-    "training": {"epoch": 3, "model_state_dict": net.state_dict(), "optimizer_state_dict": optimizer.state_dict(),
-                 "loss": 0.5, "best": torch.tensor(1.5), "name": u"n\\xe4me", "args": ["--lr", 1e-3]},
-    "lightning": {"epoch": 1, "global_step": 10, "state_dict": net.state_dict(), "callbacks": {Net: {"best": 1}},
-                  "optimizer_states": [optimizer.state_dict()], "lr_schedulers": []},
+    "training": {"epoch": 3, "model_state_dict": net.state_dict(),
+                 "optimizer_state_dict": optimizer.state_dict(), "loss": 0.5,
+                 "best": torch.tensor(1.5), "name": u"n\\xe4me", "args": ["--lr", 1e-3]},
+    "lightning": {"epoch": 1, "global_step": 10, "state_dict": net.state_dict(),
+                  "callbacks": {Net: {"best": 1}}, "lr_schedulers": [],
+                  "optimizer_states": [optimizer.state_dict()]},
     "parameter": net.conv.weight,
     "list": [net.conv.weight.data, {"x": net.norm.running_mean}],
-    "cell": {"string_to_param": torch.nn.ParameterDict({"*": torch.nn.Parameter(torch.randn(2, 8))}), "step": 5},
+    "cell": {"string_to_param": torch.nn.ParameterDict({"*": torch.nn.Parameter(torch.randn(2, 8))}),
+             "step": 5},
     "module": net,
 }
 ways = [("default", {})]
@@ -110,8 +114,12 @@ print(json.dumps({name: [str(t.dtype)[6:], list(t.shape),
 """
 
 
+PREFIXES = {"training": "model_state_dict.", "lightning": "state_dict.", "parallel": "module."}
+
+
 def run(python, code, *args):
-    done = subprocess.run([python, "-c", code, *map(str, args)], capture_output=True, text=True, timeout=300)
+    words = [python, "-c", code, *map(str, args)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300)
     check(done.returncode == 0, f"{python}: {done.stderr[-400:]}", "other torch")
     return done.stdout
 
@@ -133,23 +141,23 @@ def written(work):
             out.unlink(missing_ok=True)
             loratool("convert", path, "-o", out, "--all-tensors")
             same_as_file(out, wanted, what)
-            prefix = {"training": "model_state_dict.", "lightning": "state_dict.", "parallel": "module."}
-            start = prefix.get(path.stem.split("-")[0], "")
+            start = PREFIXES.get(path.stem.split("-")[0], "")
             same_names(listing(path), [n[len(start):] for n in wanted if n.startswith(start)], what)
 
 
 def read_back(work):
     """The other torch reads what loratool wrote."""
-    tensors = {"a.weight": torch.randn(3, 4), "half": torch.randn(5).half(), "double": torch.randn(2, 2).double(),
-               "long": torch.arange(7), "byte": torch.arange(5, dtype=torch.uint8), "scalar": torch.tensor(2.5),
+    tensors = {"a.weight": torch.randn(3, 4), "half": torch.randn(5).half(),
+               "double": torch.randn(2, 2).double(), "long": torch.arange(7),
+               "byte": torch.arange(5, dtype=torch.uint8), "scalar": torch.tensor(2.5),
                "empty": torch.empty(0, 3), "short": torch.arange(4, dtype=torch.int16).view(2, 2).t()}
     tensors["tied"] = tensors["a.weight"]
     source, out = work / "in.pt", work / "out.pt"
     torch.save(tensors, source)
     loratool("convert", source, "-o", out)
     for python in TORCHES:
-        version = tuple(map(int, run(python, "import torch; print(torch.__version__)").split("+")[0].split(".")[:2]))
-        if version < (1, 6):
+        version = run(python, "import torch; print(torch.__version__)").strip()
+        if tuple(map(int, version.split(".")[:2])) < (1, 6):
             print(f"{python}: torch {version} reads no zip files of today")
             continue
         found = json.loads(run(python, READ, out) or "{}")

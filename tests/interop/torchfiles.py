@@ -221,7 +221,8 @@ def same_names(found, wanted, what):
 
 def listing(path, *options, **run):
     """{name: (dtype, shape, bytes, offset)} as `info --tensors` prints them; offset: number or None."""
-    rows = [line.split("\t") for line in loratool("info", "-t", path, *options, **run).stdout.splitlines()]
+    lines = loratool("info", "-t", path, *options, **run).stdout.splitlines()
+    rows = [line.split("\t") for line in lines]
     return {name: (dtype, shape, int(size), None if offset == "-" else int(offset))
             for name, dtype, shape, offset, size in rows}
 
