@@ -112,7 +112,7 @@ def check_file(path, file, work):
     out.unlink(missing_ok=True)
     if not wanted:  # nothing that can be had without running the file's code
         check(not listing(path, "--all-tensors"), f"{file.path}: tensors out of nowhere", "names")
-        loratool("convert", path, "-o", out, "--all-tensors", code=5 if file.dangerous else 1)
+        loratool("convert", path, "-o", out, "--all-tensors", code=5 if file.dangerous else 3)
         check(not out.exists(), f"{file.path}: an empty file was written", "files")
         return
     loratool("convert", path, "-o", out, "--all-tensors", "-q")

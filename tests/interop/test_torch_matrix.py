@@ -107,11 +107,13 @@ def wrappers(work):
         value = tensors
         for word in reversed(wrapper.split(".")):
             value = {word: value}
-        path = saved(work / "in.pt", {**value, **aside})
-        check_model(path, tensors, f"wrapper {wrapper}", work)
-        told = {item["path"].split(".")[0] for item in report("info", path)["aside"]}
-        check({"optimizer", "epoch"} <= told, f"{wrapper}: set aside: {told}", "aside")
-        check_listing(path, loaded(path), f"wrapper {wrapper}", *ALL)
+        for beside in aside, {**aside, "loss": torch.tensor(0.5)}:
+            what = f"wrapper {wrapper} beside {' '.join(beside)}"
+            path = saved(work / "in.pt", {**value, **beside})
+            check_model(path, tensors, what, work)
+            told = {item["path"].split(".")[0] for item in report("info", path)["aside"]}
+            check(set(beside) <= told, f"{what}: set aside: {told}", "aside")
+            check_listing(path, loaded(path), what, *ALL)
 
 
 def roots(work):
@@ -310,6 +312,21 @@ def unread(work):
         check(any(path.endswith("odd.weight") for path in told), f"{what}: set aside: {told}", "aside")
 
 
+def containers_of_parameters(work):
+    """An embedding's ParameterDict holds the model: its tensors are read, or the file refused."""
+    vectors = torch.nn.Parameter(torch.randn(2, 8))
+    for what, holder in {"dict": torch.nn.ParameterDict({"*": vectors}),
+                         "list": torch.nn.ParameterList([vectors])}.items():
+        path = saved(work / "in.pt", {"string_to_token": {"*": torch.tensor(265)}, "step": 5,
+                                      "string_to_param": holder})
+        out = work / f"{what}.safetensors"
+        words = [os.environ["LORATOOL"], "convert", path, "-o", out]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+        check(done.returncode in (1, 5) or done.returncode == 0 and any(
+                  RawFile(out).bytes_of(name) == tensor_bytes(vectors.detach()) for name in RawFile(out).entries),
+              f"parameter {what}: exit {done.returncode}: {done.stdout}", "names")
+
+
 # ---- writing -------------------------------------------------------------------------
 
 def there_and_back(work):
@@ -376,4 +393,4 @@ def hostile(work):
 
 
 run_tests(matrix, wrappers, roots, names, lazy_bits, containers, byte_orders, protocols, tars, pipes,
-          of_the_gpu, crowds, depths, unread, there_and_back, dtypes, hostile)
+          of_the_gpu, crowds, depths, unread, containers_of_parameters, there_and_back, dtypes, hostile)
