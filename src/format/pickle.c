@@ -495,7 +495,7 @@ static lt_status op_short_tuple(struct machine *m, int n)
 
 static lt_status op_sequence(struct machine *m, int kind)
 {
-    size_t from;
+    size_t from = 0;
     lt_status st = pop_mark(m, &from);
     if (!st && kind == LT_VALUE_DICT && (m->depth - from) % 2)
         st = fault(m, "finds a key without a value");
@@ -524,7 +524,7 @@ static lt_status find_target(
 
 static lt_status fill_container(struct machine *m, size_t from, lt_value_kind kind)
 {
-    lt_value *target;
+    lt_value *target = NULL;
     lt_status st = find_target(m, from, kind, &target);
     if (!st && kind == LT_VALUE_DICT && (m->depth - from) % 2)
         st = fault(m, "finds a key without a value");
@@ -542,7 +542,7 @@ static lt_status op_add(struct machine *m, int kind)
 /* APPENDS, SETITEMS and ADDITEMS. */
 static lt_status op_add_all(struct machine *m, int kind)
 {
-    size_t from;
+    size_t from = 0;
     lt_status st = pop_mark(m, &from);
     return st ? st : fill_container(m, from, (lt_value_kind)kind);
 }
@@ -562,7 +562,7 @@ static lt_status op_pop(struct machine *m, int arg)
 static lt_status op_pop_mark(struct machine *m, int arg)
 {
     (void)arg;
-    size_t from;
+    size_t from = 0;
     lt_status st = pop_mark(m, &from);
     if (!st) m->depth = from;
     return st;
@@ -622,14 +622,14 @@ static lt_status take_number(struct machine *m, int bytes, uint64_t *number)
 
 static lt_status op_get(struct machine *m, int bytes)
 {
-    uint64_t number;
+    uint64_t number = 0;
     lt_status st = take_number(m, bytes, &number);
     return st ? st : recall(m, number);
 }
 
 static lt_status op_put(struct machine *m, int bytes)
 {
-    uint64_t number;
+    uint64_t number = 0;
     lt_status st = take_number(m, bytes, &number);
     return st ? st : remember(m, number);
 }
@@ -728,7 +728,7 @@ static lt_status op_call(struct machine *m, int n)
 static lt_status op_obj(struct machine *m, int arg)
 {
     (void)arg;
-    size_t from;
+    size_t from = 0;
     lt_status st = pop_mark(m, &from);
     if (st) return st;
     if (from == m->depth) return fault(m, "finds no class on the stack");
@@ -745,7 +745,7 @@ static lt_status op_inst(struct machine *m, int arg)
     lt_status st = take_global(m);
     if (st) return st;
     lt_value *class = m->stack[--m->depth];
-    size_t from;
+    size_t from = 0;
     st = pop_mark(m, &from);
     if (!st) st = push_sequence(m, LT_VALUE_TUPLE, from);
     if (st) return st;

@@ -166,7 +166,7 @@ static lt_status find_storage(
 
 static lt_status read_storage(struct reader *r, size_t order)
 {
-    lt_value **v;
+    lt_value **v = NULL;
     lt_referent part = { .kind = LT_REFERS_STORAGE };
     lt_status st = read_tuple(r, 3, &v);
     if (!st) st = lt_torch_class(v[2], &part.dtype, &part.unread, r->err);
@@ -188,8 +188,8 @@ static lt_status read_storage(struct reader *r, size_t order)
 /* (key, key of the whole, offset, size) */
 static lt_status read_part(struct reader *r, const lt_value *v)
 {
-    const lt_referent *whole;
-    uint64_t offset, size, end;
+    const lt_referent *whole = NULL;
+    uint64_t offset = 0, size = 0, end = 0;
     if ((v->kind != LT_VALUE_TUPLE && v->kind != LT_VALUE_LIST) || v->list.count != 4)
         return lt_error_set(r->err, LT_ERR_FORMAT, "a storage's view is damaged");
     lt_value **items = v->list.items;
@@ -246,9 +246,9 @@ static lt_status read_layout(struct reader *r, lt_referent *made, uint64_t *offs
 
 static lt_status read_tensor(struct reader *r)
 {
-    lt_value **v;
-    const lt_referent *whole;
-    uint64_t offset;
+    lt_value **v = NULL;
+    const lt_referent *whole = NULL;
+    uint64_t offset = 0;
     lt_referent made = { .kind = LT_REFERS_TENSOR };
     lt_status st = read_tuple(r, 3, &v);
     if (!st) st = find_storage(r, v[1], &whole);
