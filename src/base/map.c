@@ -84,3 +84,8 @@ void lt_map_release(lt_map *map)
     free(map->slots);
     *map = (lt_map){ 0 };
 }
+
+uint64_t lt_hash(const void *p, size_t size)
+{
+    return XXH3_64bits(p, size);
+}

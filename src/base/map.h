@@ -25,4 +25,7 @@ size_t lt_map_getn(const lt_map *map, const char *key, size_t key_size);
 void lt_map_set(lt_map *map, const char *key, size_t value);
 void lt_map_release(lt_map *map);
 
+/* XXH3 of some bytes, for tables of other kinds. */
+uint64_t lt_hash(const void *p, size_t size);
+
 #endif

@@ -8,6 +8,7 @@
 #include "format/pickle.h"
 
 #include "base/limits.h"
+#include "base/map.h"
 #include "base/mem.h"
 
 #include <stdlib.h>
@@ -155,12 +156,9 @@ static lt_value *new_text(struct machine *m, lt_value_kind kind, const void *p, 
     lt_value *v = new_value(m, kind);
     char *copy = v ? lt_arena_strndup(&m->p->arena, p, n, m->err) : NULL;
     if (!copy) return NULL;
-    uint32_t hash = 2166136261u; /* FNV-1a */
-    for (size_t i = 0; i < n; i++)
-        hash = (hash ^ (unsigned char)copy[i]) * 16777619u;
     v->text.data = copy;
     v->text.size = (uint32_t)n;
-    v->text.hash = hash;
+    v->text.hash = (uint32_t)lt_hash(copy, n);
     return v;
 }
 
