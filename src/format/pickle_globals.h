@@ -12,12 +12,13 @@ typedef enum lt_meaning {
     LT_MEANS_DATA,    /* a value without tensors: numbers, devices, numpy arrays */
     LT_MEANS_MAP,     /* a kind of dict */
     LT_MEANS_SEQUENCE,
-    LT_MEANS_TENSOR,    /* (storage, offset, size, stride) */
-    LT_MEANS_TENSOR_V2, /* (..., requires_grad, hooks[, metadata]) */
-    LT_MEANS_TENSOR_V3, /* (..., requires_grad, hooks, dtype[, metadata]) */
-    LT_MEANS_PARAMETER, /* (tensor, ...) */
-    LT_MEANS_FROM_TYPE, /* (function, type, its arguments, state) */
-    LT_MEANS_STORAGE,   /* detail: lt_dtype */
+    LT_MEANS_PARAMETERS, /* a module that holds parameters and nothing else */
+    LT_MEANS_TENSOR,     /* (storage, offset, size, stride) */
+    LT_MEANS_TENSOR_V2,  /* (..., requires_grad, hooks[, metadata]) */
+    LT_MEANS_TENSOR_V3,  /* (..., requires_grad, hooks, dtype[, metadata]) */
+    LT_MEANS_PARAMETER,  /* (tensor, ...) */
+    LT_MEANS_FROM_TYPE,  /* (function, type, its arguments, state) */
+    LT_MEANS_STORAGE,    /* detail: lt_dtype */
     LT_MEANS_UNTYPED_STORAGE,
     LT_MEANS_QUANTISED_STORAGE, /* detail: the lt_dtype of the same size */
     LT_MEANS_DTYPE,             /* detail: lt_dtype */

@@ -113,6 +113,8 @@ static lt_status later_call(struct walker *w, const lt_value *v, bool everything
 {
     int meaning = lt_callee_meaning(v);
     bool known = meaning == LT_MEANS_MAP || meaning == LT_MEANS_SEQUENCE;
+    if (meaning == LT_MEANS_PARAMETERS && !everything)
+        return later(w, lt_parameters_of(v));
     if (!known && !everything) return LT_OK;
     lt_status st = later(w, v->call->args);
     if (!st) st = later(w, v->call->items);
@@ -361,9 +363,18 @@ struct level {
     size_t wrapper;
 };
 
+static bool copy_is_map(const lt_node *n, size_t i)
+{
+    const lt_value *key;
+    lt_node inside;
+    lt_look_into(lt_node_at(n, i, &key), &inside);
+    return inside.is_map;
+}
+
 static lt_status survey(struct walker *w, const lt_node *n, struct level *level)
 {
     *level = (struct level){ 0 };
+    size_t copy = 0;
     lt_status st = LT_OK;
     for (size_t i = 0; i < lt_node_count(n) && !st; i++) {
         const lt_value *key;
@@ -372,8 +383,16 @@ static lt_status survey(struct walker *w, const lt_node *n, struct level *level)
         st = find_role(w, key, v, &role);
         level->n[role]++;
         if (role == ROLE_WRAPPER) level->wrapper = i;
+        if (role == ROLE_COPY) copy = i;
     }
-    return st;
+    /* A copy of nothing is the model. */
+    bool alone = level->n[ROLE_COPY] == 1 && !level->n[ROLE_WRAPPER]
+        && !level->n[ROLE_MODEL] && copy_is_map(n, copy);
+    if (st || !alone) return st;
+    level->n[ROLE_COPY] = 0;
+    level->n[ROLE_WRAPPER] = 1;
+    level->wrapper = copy;
+    return LT_OK;
 }
 
 /* Everything at this level but the wrapper's own value. */

@@ -89,10 +89,25 @@ static void look_into_map(lt_node *n, const lt_call *call, lt_value *first)
     }
 }
 
+lt_value *lt_parameters_of(const lt_value *v)
+{
+    const lt_value *state = v->call->state;
+    if (!state || state->kind != LT_VALUE_DICT) return NULL;
+    for (uint32_t i = 0; i + 1 < state->list.count; i += 2)
+        if (lt_value_is(state->list.items[i], "_parameters"))
+            return state->list.items[i + 1];
+    return NULL;
+}
+
 void lt_look_into(const lt_value *v, lt_node *n)
 {
     *n = (lt_node){ 0 };
     int meaning = lt_callee_meaning(v);
+    if (meaning == LT_MEANS_PARAMETERS) {
+        v = lt_parameters_of(v);
+        meaning = v ? lt_callee_meaning(v) : LT_MEANS_NOTHING;
+        if (!v) return;
+    }
     if (v->kind == LT_VALUE_DICT) {
         n->is_map = true;
         n->pairs = v->list.items;

@@ -16,6 +16,10 @@ typedef struct lt_node {
     bool is_map, is_sequence; /* neither: it cannot be looked into */
 } lt_node;
 
+/* The parameters of a ParameterDict or ParameterList, of a call that makes one; or NULL.
+ */
+lt_value *lt_parameters_of(const lt_value *v);
+
 void lt_look_into(const lt_value *v, lt_node *n);
 size_t lt_node_count(const lt_node *n);
 /* *key is NULL in sequences. */
