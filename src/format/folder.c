@@ -49,6 +49,13 @@ static int rank_of(const lt_weight_name *w)
         | (w->shards && !w->is_index) << 1 | !w->is_index;
 }
 
+/* Two shards of one model: the first that is there stands for all. */
+static bool same_set(const lt_weight_name *a, const lt_weight_name *b)
+{
+    return a->shards && a->shards == b->shards && !strcmp(a->stem, b->stem)
+        && !strcmp(a->variant, b->variant) && !strcmp(a->extension, b->extension);
+}
+
 static lt_status choose(
     const lt_listing *files, struct choice *best, bool *found, lt_error *err)
 {
@@ -58,7 +65,8 @@ static lt_status choose(
         struct choice c = { .name = files->items[i].name };
         if (files->items[i].is_folder || !lt_weight_name_parse(c.name, &c.parsed))
             continue;
-        if (is_training_state(c.parsed.stem) || c.parsed.shard > 1) continue;
+        if (is_training_state(c.parsed.stem)) continue;
+        if (*found && same_set(&c.parsed, &best->parsed)) continue;
         int rank = rank_of(&c.parsed), best_rank = *found ? rank_of(&best->parsed) : 99;
         if (rank > best_rank) continue;
         rival = rank == best_rank ? best->name : NULL;
