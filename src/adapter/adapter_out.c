@@ -83,6 +83,16 @@ static lt_status open_folder(lt_adapter_out *o, char *file, size_t size, lt_erro
     bool torch = o->plan.format && !strcmp(o->plan.format, "torch");
     snprintf(
         file, size, "%sadapter_model.%s", o->folder_path, torch ? "bin" : "safetensors");
+    /* PEFT would take the other one, or the user would. */
+    char other[4200];
+    snprintf(other, sizeof other, "%sadapter_model.%s", o->folder_path,
+        torch ? "safetensors" : "bin");
+    if (!access(other, F_OK)) {
+        lt_error_set(err, LT_ERR_EXISTS,
+            "is there already, which the output would not replace; remove it or choose "
+            "another folder");
+        return lt_error_where(err, "%s", other);
+    }
     if (!mkdir(o->folder_path, 0777)) {
         o->made_folder = true;
     } else if (errno != EEXIST) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Stable Diffusion 1.x, 2.x and XL single-file checkpoints. SD1 and SD2 have the same key
  * set and differ in shapes: SD1's proj_in is a 1x1 convolution, SD2's a linear layer. */
-#include "model/family.h"
+#include "model/family_sd.h"
 
 #define UNET_PREFIXES                                          \
     {                                                          \
@@ -50,12 +50,7 @@ static const lt_adapter_sign sd1_adapter[] = {
 };
 
 const lt_family lt_family_sd1 = {
-    .id = "sd1",
-    .title = "Stable Diffusion 1.x",
-    .naming = LT_NAMING_KOHYA,
-    .kohya_version = "sd_v1",
-    .architecture = "stable-diffusion-v1",
-    .implementation = "diffusers",
+    SD1_TRAITS,
     .base_signs = sd1_base,
     .adapter_signs = sd1_adapter,
     .components = sd1_components,
@@ -96,13 +91,7 @@ static const lt_adapter_sign sd2_adapter[] = {
 };
 
 const lt_family lt_family_sd2 = {
-    .id = "sd2",
-    .title = "Stable Diffusion 2.x",
-    .naming = LT_NAMING_KOHYA,
-    .kohya_v2 = true,
-    .kohya_version = "sd_v2",
-    .architecture = "stable-diffusion-v2-512",
-    .implementation = "diffusers",
+    SD2_TRAITS,
     .base_signs = sd2_base,
     .adapter_signs = sd2_adapter,
     .components = sd2_components,
@@ -158,12 +147,7 @@ static const lt_adapter_sign sdxl_adapter[] = {
 };
 
 const lt_family lt_family_sdxl = {
-    .id = "sdxl",
-    .title = "Stable Diffusion XL",
-    .naming = LT_NAMING_KOHYA,
-    .kohya_version = "sdxl_base_v1-0",
-    .architecture = "stable-diffusion-xl-v1-base",
-    .implementation = "https://github.com/Stability-AI/generative-models",
+    SDXL_TRAITS,
     .base_signs = sdxl_base,
     .adapter_signs = sdxl_adapter,
     .components = sdxl_components,

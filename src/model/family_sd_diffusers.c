@@ -2,7 +2,7 @@
 /* Stable Diffusion 1.x, 2.x and XL as diffusers keeps them: a pipeline folder with a
  * component in each subfolder, or the U-Net alone. The families are those of
  * family_sd.c; only the names in the files differ. */
-#include "model/family.h"
+#include "model/family_sd.h"
 
 /* Parts of a pipeline that no adapter format names. */
 #define PIPELINE_REST                                                            \
@@ -53,12 +53,7 @@ static const lt_base_sign sd1_base[] = {
 };
 
 const lt_family lt_family_sd1_diffusers = {
-    .id = "sd1",
-    .title = "Stable Diffusion 1.x",
-    .naming = LT_NAMING_KOHYA,
-    .kohya_version = "sd_v1",
-    .architecture = "stable-diffusion-v1",
-    .implementation = "diffusers",
+    SD1_TRAITS,
     .base_signs = sd1_base,
     .adapter_signs = no_adapter,
     .components = sd_components,
@@ -72,13 +67,7 @@ static const lt_base_sign sd2_base[] = {
 };
 
 const lt_family lt_family_sd2_diffusers = {
-    .id = "sd2",
-    .title = "Stable Diffusion 2.x",
-    .naming = LT_NAMING_KOHYA,
-    .kohya_v2 = true,
-    .kohya_version = "sd_v2",
-    .architecture = "stable-diffusion-v2-512",
-    .implementation = "diffusers",
+    SD2_TRAITS,
     .base_signs = sd2_base,
     .adapter_signs = no_adapter,
     .components = sd_components,
@@ -95,12 +84,7 @@ static const lt_base_sign sdxl_base[] = {
 };
 
 const lt_family lt_family_sdxl_diffusers = {
-    .id = "sdxl",
-    .title = "Stable Diffusion XL",
-    .naming = LT_NAMING_KOHYA,
-    .kohya_version = "sdxl_base_v1-0",
-    .architecture = "stable-diffusion-xl-v1-base",
-    .implementation = "https://github.com/Stability-AI/generative-models",
+    SDXL_TRAITS,
     .base_signs = sdxl_base,
     .adapter_signs = no_adapter,
     .components = sdxl_components,

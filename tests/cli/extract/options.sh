@@ -54,3 +54,14 @@ run 0 extract --base "$llm/base/model.safetensors" --tuned "$llm/tuned/model.saf
     -o - --rank 4 --dtype f16
 same stdout a.safetensors
 err "rank 4"
+
+# Torch files; a PEFT folder does not end up with two adapters.
+run 0 extract --base "$testdata/mini-llm/base" --tuned "$testdata/mini-llm/tuned" -r 2 -o e.pt
+run 0 info --json e.pt
+check test "$(jq -r '.container + " " + .dialect' stdout)" = "torch zip peft"
+run 0 extract --base "$testdata/mini-llm/base" --tuned "$testdata/mini-llm/tuned" -r 2 -o two/
+run 1 resize two -r 1 -o two/ -f --format torch
+err "adapter_model.safetensors: is there already"
+run 0 resize two -r 1 -o three/ --format torch
+check test "$(ls three | tr '\n' ' ')" = "adapter_config.json adapter_model.bin "
+run 0 resize three -r 1 -o three/ --format torch -f
