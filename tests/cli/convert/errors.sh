@@ -17,11 +17,15 @@ cp a.safetensors two/that.safetensors
 run 3 convert two -o x.safetensors
 err "two/: the folder holds several models ('that.safetensors' and 'this.safetensors'): name the file"
 mkdir lost
-cp a.safetensors lost/model-00002-of-00002.safetensors
+cp a.safetensors lost/model-00002-of-00003.safetensors
 run 3 convert lost -o x.safetensors
-cp a.safetensors lost/model-00001-of-00003.safetensors
+err "'model-00001-of-00003.safetensors' is missing"
+mv lost/model-00002-of-00003.safetensors lost/model-00001-of-00003.safetensors
 run 3 convert lost -o x.safetensors
 err "'model-00002-of-00003.safetensors' is missing"
+cp a.safetensors lost/model-00001-of-00002.safetensors
+run 3 convert lost -o x.safetensors
+err "the folder holds several models"
 # A type that one of the formats does not have.
 make four.safetensors '{"a":{"dtype":"F4","shape":[2],"data_offsets":[0,1]}}' a
 run 1 convert four.safetensors -o x.pt
