@@ -17,10 +17,16 @@
 #define FILLER_ID 0x4246
 #define MAX_FILLER 4096
 
+/* libzip moves 8 KiB at a time; the files are read and written in larger pieces. */
+#define BUFFER_SIZE ((size_t)1 << 20)
+
 /* What libzip writes to. */
 struct target {
     lt_outfile *file;
     uint64_t at, end;
+    char *buffer; /* bytes before at that are not in the file yet */
+    size_t held;
+    char *ahead; /* for the entry that is being read */
     zip_error_t error;
     lt_error *err;
     bool failed; /* err says why */
@@ -33,9 +39,22 @@ static zip_int64_t refuse(struct target *t)
     return -1;
 }
 
+static bool flush(struct target *t)
+{
+    size_t held = t->held;
+    t->held = 0;
+    return !held || !lt_outfile_write(t->file, t->at - held, t->buffer, held, t->err);
+}
+
 static zip_int64_t take_bytes(struct target *t, const void *src, zip_uint64_t size)
 {
-    if (lt_outfile_write(t->file, t->at, src, (size_t)size, t->err)) return refuse(t);
+    if (size > BUFFER_SIZE - t->held && !flush(t)) return refuse(t);
+    if (size > BUFFER_SIZE) {
+        if (lt_outfile_write(t->file, t->at, src, (size_t)size, t->err)) return refuse(t);
+    } else {
+        memcpy(t->buffer + t->held, src, (size_t)size);
+        t->held += (size_t)size;
+    }
     t->at += size;
     if (t->at > t->end) t->end = t->at;
     return (zip_int64_t)size;
@@ -45,6 +64,7 @@ static zip_int64_t seek_target(struct target *t, void *args, zip_uint64_t size)
 {
     zip_int64_t at = zip_source_seek_compute_offset(t->at, t->end, args, size, &t->error);
     if (at < 0) return -1;
+    if (!flush(t)) return refuse(t);
     t->at = (uint64_t)at;
     return 0;
 }
@@ -60,7 +80,8 @@ static zip_int64_t on_target(
         ((zip_stat_t *)data)->size = 0;
         ((zip_stat_t *)data)->valid = ZIP_STAT_SIZE;
         return sizeof(zip_stat_t);
-    case ZIP_SOURCE_BEGIN_WRITE: t->at = t->end = 0; return 0;
+    case ZIP_SOURCE_BEGIN_WRITE: t->at = t->end = t->held = 0; return 0;
+    case ZIP_SOURCE_COMMIT_WRITE: return flush(t) ? 0 : refuse(t);
     case ZIP_SOURCE_WRITE: return take_bytes(t, data, size);
     case ZIP_SOURCE_SEEK_WRITE: return seek_target(t, data, size);
     case ZIP_SOURCE_TELL_WRITE: return (zip_int64_t)t->at;
@@ -74,23 +95,42 @@ static zip_int64_t on_target(
 struct origin {
     const lt_entry *entry;
     uint64_t at;
+    uint64_t ahead_at; /* what of the entry target->ahead holds */
+    size_t ahead_size;
     zip_error_t error;
-    struct target *target; /* keeps the error */
+    struct target *target; /* keeps the error and the buffers */
 };
+
+/* Fills ahead from the position on. */
+static lt_status look_ahead(struct origin *o)
+{
+    const lt_entry *e = o->entry;
+    uint64_t left = e->size - o->at;
+    o->ahead_at = o->at;
+    o->ahead_size = left < BUFFER_SIZE ? (size_t)left : BUFFER_SIZE;
+    return lt_outfile_read(
+        e->data, e->offset + o->at, o->target->ahead, o->ahead_size, o->target->err);
+}
 
 static zip_int64_t give_bytes(struct origin *o, void *dst, zip_uint64_t size)
 {
     const lt_entry *e = o->entry;
     uint64_t left = e->size - o->at;
     if (size > left) size = left;
-    if (e->bytes)
-        memcpy(dst, (const char *)e->bytes + o->at, (size_t)size);
-    else if (lt_outfile_read(
-                 e->data, e->offset + o->at, dst, (size_t)size, o->target->err)) {
+    if (size && !e->bytes && o->at >= o->ahead_at + o->ahead_size && look_ahead(o)) {
         o->target->failed = true;
         zip_error_set(&o->error, ZIP_ER_READ, EIO);
         return -1;
     }
+    const char *from = e->bytes;
+    if (from) {
+        from += o->at;
+    } else {
+        uint64_t held = o->ahead_at + o->ahead_size - o->at;
+        if (size > held) size = held; /* libzip asks again */
+        from = o->target->ahead + (o->at - o->ahead_at);
+    }
+    if (size) memcpy(dst, from, (size_t)size);
     o->at += size;
     return (zip_int64_t)size;
 }
@@ -110,7 +150,7 @@ static zip_int64_t on_origin(
         st->comp_method = ZIP_CM_STORE;
         st->valid = ZIP_STAT_SIZE | ZIP_STAT_COMP_SIZE | ZIP_STAT_COMP_METHOD;
         return sizeof *st;
-    case ZIP_SOURCE_OPEN: o->at = 0; return 0;
+    case ZIP_SOURCE_OPEN: o->at = o->ahead_at = o->ahead_size = 0; return 0;
     case ZIP_SOURCE_READ: return give_bytes(o, data, size);
     case ZIP_SOURCE_ERROR: return zip_error_to_data(&o->error, data, size);
     default: return 0;
@@ -183,6 +223,13 @@ lt_status lt_archive_write(lt_outfile *file, const lt_entry *entries, size_t cou
     zip_error_t why;
     zip_error_init(&why);
     zip_error_init(&t.error);
+    t.buffer = lt_alloc_work(BUFFER_SIZE, 1, err);
+    t.ahead = lt_alloc_work(BUFFER_SIZE, 1, err);
+    if (!t.buffer || !t.ahead) {
+        lt_free(t.buffer);
+        lt_free(t.ahead);
+        return LT_ERR_NOMEM;
+    }
     zip_source_t *source = zip_source_function_create(on_target, &t, &why);
     zip_t *zip =
         source ? zip_open_from_source(source, ZIP_CREATE | ZIP_TRUNCATE, &why) : NULL;
@@ -191,9 +238,13 @@ lt_status lt_archive_write(lt_outfile *file, const lt_entry *entries, size_t cou
         lt_error_set(
             err, LT_ERR_IO, "cannot make the archive: %s", zip_error_strerror(&why));
         zip_error_fini(&why);
+        lt_free(t.buffer);
+        lt_free(t.ahead);
         return LT_ERR_IO;
     }
     lt_status st = fill_archive(zip, &t, entries, count, alignment, t.err);
     *size = t.end;
+    lt_free(t.buffer);
+    lt_free(t.ahead);
     return st;
 }

@@ -314,7 +314,15 @@ static lt_status walk(struct walker *w, lt_value *v, int depth)
 
 /* ---- wrappers ---------------------------------------------------------------------- */
 
-enum role { ROLE_NOTHING, ROLE_TRAINING, ROLE_COPY, ROLE_WRAPPER, ROLE_MODEL };
+enum role {
+    ROLE_NOTHING,
+    ROLE_TRAINING,
+    ROLE_NUMBER, /* a tensor of one element: beside a wrapper it belongs to the training
+                  */
+    ROLE_COPY,
+    ROLE_WRAPPER,
+    ROLE_MODEL
+};
 
 /* text[0, n) fits a pattern with a star at either end, or none. */
 static bool fits(const char *pattern, const char *text, size_t n)
@@ -342,6 +350,15 @@ static bool is_listed(const lt_value *key, const char *const *patterns, size_t n
 
 #define LISTED(key, list) is_listed(key, list, sizeof(list) / sizeof *(list))
 
+static bool is_number(struct walker *w, const lt_value *v)
+{
+    lt_maker m;
+    lt_found f;
+    const char *unread;
+    return lt_find_maker(w->t, v, &m) && !lt_make_tensor(w->t, &m, &f, &unread, NULL)
+        && !unread && f.tensor.count == 1;
+}
+
 static lt_status find_role(
     struct walker *w, const lt_value *key, lt_value *v, enum role *role)
 {
@@ -351,6 +368,7 @@ static lt_status find_role(
     lt_look_into(v, &n);
     *role = !yes                            ? ROLE_NOTHING
         : LISTED(key, training_keys)        ? ROLE_TRAINING
+        : is_number(w, v)                   ? ROLE_NUMBER
         : LISTED(key, ema_copies)           ? ROLE_COPY
         : n.is_map && LISTED(key, wrappers) ? ROLE_WRAPPER
                                             : ROLE_MODEL;
@@ -410,7 +428,9 @@ static lt_status walk_beside(
         if (!st) st = enter(w, key, i, depth, &before);
         if (st) return st;
         w->in_copy = role == ROLE_COPY;
-        st = role == ROLE_TRAINING && aside ? add_aside(w, v) : walk(w, v, depth + 1);
+        bool training =
+            role == ROLE_TRAINING || (role == ROLE_NUMBER && wrapper != SIZE_MAX);
+        st = training && aside ? add_aside(w, v) : walk(w, v, depth + 1);
         w->in_copy = false;
         leave(w, before);
     }

@@ -24,6 +24,30 @@ frozen() {
     "$LORATOOL_SYNTH" "$1" --frozen | grep -c '\.weight$'
 }
 
+# The same merge from a torch file into one, and from shards into shards: the same weights.
+containers() {
+    run 0 convert base.safetensors -o base.ckpt -j 2 --json
+    figures "to ckpt"
+    run 0 merge --base base.ckpt lora.safetensors -o merged.ckpt -j 2 --json
+    figures "ckpt merge"
+    check [ "$peak" -le $((merge_peak * 3 / 2 + 20000000)) ]
+    rm base.ckpt
+    run 0 convert merged.ckpt -o back.safetensors -j 2 --json
+    figures "from ckpt"
+    rm merged.ckpt
+    same back.safetensors merged.safetensors
+    rm back.safetensors
+    run 0 convert base.safetensors -o shards/ --max-shard-size 500MB -j 2 --json
+    run 0 merge --base shards lora.safetensors -o merged/ -j 2 --json
+    figures "shards merge"
+    check [ "$peak" -le $((merge_peak * 3 / 2 + 20000000)) ]
+    check [ "$(ls merged | wc -l)" = "$(ls shards | wc -l)" ]
+    rm -r shards
+    run 0 convert merged -o back.safetensors -j 2 --json
+    check [ "$(field stdout .tensors)" = "$("$LORATOOL_SYNTH" sd15 --list | wc -l)" ]
+    rm -r merged back.safetensors
+}
+
 # pair LAYOUT MODULES: extracts and merges back; sets merge_peak.
 pair() {
     written=$(($2 - $(frozen "$1")))
@@ -45,6 +69,7 @@ pair() {
     check [ "$(field stdout '.unmatched | length')" = 0 ]
     check [ "$(field stdout '.tensors_changed + .tensors_passed_through')" = \
         "$("$LORATOOL_SYNTH" "$1" --list | wc -l)" ]
+    [ "$1" != sd15 ] || containers
     check [ "$(wc -c <merged.safetensors)" -ge "$(wc -c <base.safetensors)" ]
     rm base.safetensors merged.safetensors lora.safetensors
 }
