@@ -165,8 +165,6 @@ void lt_writer_alias(lt_writer *writer, size_t index, size_t of, bool *shared);
 /* Of the one file; may be changed until begin; values (not keys or lengths) until commit.
  * In a folder every file has like's, see lt_writer_file_metadata. */
 lt_metadata *lt_writer_metadata(lt_writer *writer);
-/* False for formats that have no place for it: it is then left out. */
-bool lt_writer_holds_metadata(const lt_writer *writer);
 
 /* Decides which tensor goes into which file; no tensor can be added afterwards. Called by
  * begin unless it was before. */
@@ -174,6 +172,8 @@ lt_status lt_writer_plan(lt_writer *writer, lt_order order, lt_error *err) LT_MU
 size_t lt_writer_file_count(const lt_writer *writer);
 const char *lt_writer_file(const lt_writer *writer, size_t file);
 lt_metadata *lt_writer_file_metadata(lt_writer *writer, size_t file);
+/* False for formats that have no place for it: it is then left out. */
+bool lt_writer_holds_metadata(const lt_writer *writer, size_t file);
 
 /* Fixes the layout. */
 lt_status lt_writer_begin(lt_writer *writer, lt_order order, lt_error *err) LT_MUST_USE;
@@ -186,7 +186,8 @@ lt_status lt_writer_put(lt_writer *writer, size_t index, uint64_t first, const v
 lt_status lt_writer_copy(lt_writer *writer, size_t index, const lt_store *store,
     const lt_tensor *tensor, lt_error *err) LT_MUST_USE;
 
-/* A file of a folder output that holds no tensors, copied from a path. */
+/* A file of a folder output that holds no tensors, copied from a path; it appears with
+ * the others. */
 lt_status lt_writer_copy_file(
     lt_writer *writer, const char *name, const char *from, lt_error *err) LT_MUST_USE;
 

@@ -80,7 +80,8 @@ static lt_status open_folder(lt_adapter_out *o, char *file, size_t size, lt_erro
             path[n - 1] == '/' ? "" : "/");
     snprintf(
         o->config_path, sizeof o->config_path, "%sadapter_config.json", o->folder_path);
-    bool torch = o->plan.format && !strcmp(o->plan.format, "torch");
+    bool torch = o->plan.format ? !strcmp(o->plan.format, "torch")
+                                : dir >= 0 && n > 4 && !strcmp(path + n - 4, ".bin");
     snprintf(
         file, size, "%sadapter_model.%s", o->folder_path, torch ? "bin" : "safetensors");
     /* PEFT would take the other one, or the user would. */

@@ -48,11 +48,19 @@ static lt_status fill_file(lt_writer *writer, size_t file, lt_error *err)
     return st;
 }
 
+lt_status lt_hashes_reserve_all(lt_writer *writer, lt_error *err)
+{
+    lt_status st = LT_OK;
+    for (size_t i = 0; i < lt_writer_file_count(writer) && !st; i++)
+        if (lt_writer_holds_metadata(writer, i))
+            st = lt_hashes_reserve(lt_writer_file_metadata(writer, i), err);
+    return st;
+}
+
 lt_status lt_hashes_fill(lt_writer *writer, lt_error *err)
 {
     lt_status st = LT_OK;
-    if (!lt_writer_holds_metadata(writer)) return LT_OK;
     for (size_t i = 0; i < lt_writer_file_count(writer) && !st; i++)
-        st = fill_file(writer, i, err);
+        if (lt_writer_holds_metadata(writer, i)) st = fill_file(writer, i, err);
     return st;
 }

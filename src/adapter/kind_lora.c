@@ -77,9 +77,9 @@ static bool is_merged(const lt_module *m)
 {
     const lt_tensor *up = m->part[LT_PART_UP], *down = m->part[LT_PART_DOWN];
     uint64_t r = lt_tensor_columns(up);
-    return m->kind == &lt_kind_lora && !m->part[LT_PART_MID] && lt_module_lacks_alpha(m)
-        && up->n_dims == 2 && down->n_dims == 2 && r && r < m->rank && m->rank % r == 0
-        && m->out % (m->rank / r) == 0;
+    return m->kind == &lt_kind_lora && !m->part[LT_PART_MID] && !m->part[LT_PART_ALPHA]
+        && lt_module_lacks_alpha(m) && up->n_dims == 2 && down->n_dims == 2 && r
+        && r < m->rank && m->rank % r == 0 && m->out % (m->rank / r) == 0;
 }
 
 static lt_status measure(lt_module *m, lt_error *err)
@@ -90,12 +90,16 @@ static lt_status measure(lt_module *m, lt_error *err)
             err, LT_ERR_MISMATCH, "the %s factor is missing", up ? "down" : "up");
         return lt_error_where(err, "module '%s'", m->name);
     }
-    for (int i = 0; i <= LT_PART_MID; i++)
+    static const lt_part computed[] = { LT_PART_DOWN, LT_PART_UP, LT_PART_MID,
+        LT_PART_UP_BIAS };
+    for (size_t k = 0; k < sizeof computed / sizeof *computed; k++) {
+        lt_part i = computed[k];
         if (m->part[i] && !lt_dtype_get(m->part[i]->dtype)->computes) {
             lt_error_set(err, LT_ERR_UNSUPPORTED, "dtype %s is not computed with",
                 lt_dtype_get(m->part[i]->dtype)->name);
             return lt_error_where(err, "tensor '%s'", m->part[i]->name);
         }
+    }
     m->rank = lt_tensor_rows(down);
     m->out = lt_tensor_rows(up);
     m->in = lt_tensor_columns(down);

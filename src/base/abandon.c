@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <unistd.h>
 
-#define MAX_PATHS 8192
+#define MAX_PATHS 32768
 
 static _Atomic(char *) paths[MAX_PATHS];
 

@@ -75,5 +75,6 @@ bool lt_listing_has(const lt_listing *l, const char *name)
 
 bool lt_is_plain_name(const char *name)
 {
-    return *name && strcmp(name, ".") && strcmp(name, "..") && !strchr(name, '/');
+    return *name && strcmp(name, "-") && strcmp(name, ".") && strcmp(name, "..")
+        && !strchr(name, '/');
 }

@@ -22,7 +22,8 @@ lt_status lt_listing_read(
 void lt_listing_release(lt_listing *listing);
 bool lt_listing_has(const lt_listing *listing, const char *name); /* a file */
 
-/* A name of a file in a folder and nowhere else: not empty, ".", "..", no slash. */
+/* A name of a file in a folder and nowhere else: not empty, "-", ".", "..", no
+ * slash. */
 bool lt_is_plain_name(const char *name);
 
 #endif

@@ -257,10 +257,20 @@ static int rename_without_clobber(const char *from, const char *to)
     return unlink(from);
 }
 
+lt_status lt_outfile_seal(lt_outfile *f, lt_error *err)
+{
+    if (f->to_stdout || f->fd < 0) return LT_OK;
+    if (fsync(f->fd)) return write_failed(f, err);
+    close(f->fd);
+    f->fd = -1;
+    return LT_OK;
+}
+
 lt_status lt_outfile_commit(lt_outfile *f, lt_error *err)
 {
     if (f->to_stdout) return send_to_stdout(f, err);
-    if (fsync(f->fd)) return write_failed(f, err);
+    lt_status st = lt_outfile_seal(f, err);
+    if (st) return st;
     if (!f->temp) return lt_error_set(err, LT_ERR_INTERNAL, "a scratch file has no name");
     int rc = f->overwrite ? rename(f->temp, f->path)
                           : rename_without_clobber(f->temp, f->path);

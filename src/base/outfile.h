@@ -36,6 +36,10 @@ lt_status lt_outfile_read(
 lt_status lt_outfile_copy(lt_outfile *file, uint64_t offset, int in, uint64_t in_offset,
     uint64_t size, lt_error *err) LT_MUST_USE;
 
+/* Flushes the file to disk and closes it; what is left to commit is the rename. Nothing
+ * can be written or read any more. */
+lt_status lt_outfile_seal(lt_outfile *file, lt_error *err) LT_MUST_USE;
+
 lt_status lt_outfile_commit(lt_outfile *file, lt_error *err) LT_MUST_USE;
 void lt_outfile_close(lt_outfile *file); /* NULL allowed */
 

@@ -20,6 +20,7 @@ struct lt_outfolder {
     lt_arena arena;
     char *path;  /* as it will be called, without a slash at its end */
     char *temp;  /* NULL: it exists and is written into */
+    bool empty;  /* it exists and was empty: a failure leaves it so */
     char **made; /* files and folders in it, in the order they were asked for */
     size_t n_made, capacity;
     bool committed;
@@ -38,7 +39,7 @@ static lt_status remember(lt_outfolder *f, char *path, lt_error *err)
         lt_grow((void **)&f->made, &f->capacity, f->n_made + 1, sizeof *f->made, err);
     if (st) return st;
     f->made[f->n_made++] = path;
-    if (f->temp) lt_abandon_remember(path);
+    if (f->temp || f->empty) lt_abandon_remember(path);
     return LT_OK;
 }
 
@@ -63,22 +64,24 @@ static lt_status make_temp(lt_outfolder *f, lt_error *err)
     return LT_OK;
 }
 
-/* *fresh: there is no such folder, or an empty one, which a rename replaces. */
-static lt_status look(const char *path, bool overwrite, bool *fresh, lt_error *err)
+/* *fresh: there is no such folder; *empty: there is one with nothing in it. */
+static lt_status look(
+    const char *path, bool overwrite, bool *fresh, bool *empty, lt_error *err)
 {
     struct stat sb;
     lt_listing entries;
-    *fresh = true;
-    if (stat(path, &sb)) return LT_OK;
-    if (!S_ISDIR(sb.st_mode)) {
+    *empty = false;
+    *fresh = lstat(path, &sb) != 0;
+    if (*fresh) return LT_OK;
+    if (stat(path, &sb) || !S_ISDIR(sb.st_mode)) {
         lt_error_set(err, LT_ERR_EXISTS, "the output exists and is no folder");
         return lt_error_where(err, "%s", path);
     }
     lt_status st = lt_listing_read(&entries, path, err);
     if (st) return st;
-    *fresh = entries.count == 0;
+    *empty = entries.count == 0;
     lt_listing_release(&entries);
-    if (*fresh || overwrite) return LT_OK;
+    if (*empty || overwrite) return LT_OK;
     lt_error_set(err, LT_ERR_EXISTS,
         "the output folder exists and is not empty; use -f to write into it");
     return lt_error_where(err, "%s", path);
@@ -93,7 +96,7 @@ static lt_status open_folder(
         n--;
     f->path = lt_arena_strndup(&f->arena, path, n, err);
     if (!f->path) return LT_ERR_NOMEM;
-    lt_status st = look(f->path, overwrite, &fresh, err);
+    lt_status st = look(f->path, overwrite, &fresh, &f->empty, err);
     return st || !fresh ? st : make_temp(f, err);
 }
 
@@ -134,19 +137,20 @@ const char *lt_outfolder_file(lt_outfolder *f, const char *name, lt_error *err)
     const char *root = f->temp ? f->temp : f->path;
     if (make_folders(f, root, name, err)) return NULL;
     char *path = lt_arena_printf(&f->arena, err, "%s/%s", root, name);
-    /* In a folder that exists nothing is removed: the file may have been there. */
-    if (!path || (f->temp && remember(f, path, err))) return NULL;
+    /* In a folder that holds something nothing is removed: the file may have been there.
+     */
+    if (!path || ((f->temp || f->empty) && remember(f, path, err))) return NULL;
     return path;
 }
 
 const char *lt_outfolder_existing(const lt_outfolder *f)
 {
-    return f->temp ? NULL : f->path;
+    return f->temp || f->empty ? NULL : f->path;
 }
 
 static void forget(lt_outfolder *f)
 {
-    for (size_t i = 0; f->temp && i < f->n_made; i++)
+    for (size_t i = 0; (f->temp || f->empty) && i < f->n_made; i++)
         lt_abandon_forget(f->made[i]);
     if (f->temp) lt_abandon_forget(f->temp);
 }
@@ -154,7 +158,6 @@ static void forget(lt_outfolder *f)
 lt_status lt_outfolder_commit(lt_outfolder *f, lt_error *err)
 {
     if (f->temp) {
-        rmdir(f->path); /* an empty one makes room; any other stays */
         if (renameat2(AT_FDCWD, f->temp, AT_FDCWD, f->path, RENAME_NOREPLACE)
             && ((errno != EINVAL && errno != ENOSYS) || rename(f->temp, f->path)))
             return failed("cannot rename the finished folder", f->path, err);
@@ -174,8 +177,8 @@ void lt_outfolder_close(lt_outfolder *f)
     if (!f) return;
     if (!f->committed) {
         for (size_t i = f->n_made; i-- > 0;) {
-            /* In a folder that was there only folders were made. */
-            if (f->temp) unlink(f->made[i]);
+            /* In a folder that held something only folders were remembered. */
+            if (f->temp || f->empty) unlink(f->made[i]);
             rmdir(f->made[i]);
         }
         if (f->temp) rmdir(f->temp);

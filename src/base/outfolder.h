@@ -2,9 +2,9 @@
 /* A folder that appears whole or not at all.
  *
  * A new one is filled under the temporary name ".NAME.XXXXXX.lt-part" beside it and
- * renamed by commit. One that exists and is not empty can only be written into, when
- * overwriting is allowed: then each file appears whole (outfile.h), one after the other,
- * and what else is in the folder stays. */
+ * renamed by commit. An empty one is filled where it is, and empty again after a failure.
+ * One that holds something can only be written into, when overwriting is allowed: each
+ * file appears whole (outfile.h), and what else is in the folder stays. */
 #ifndef LT_BASE_OUTFOLDER_H
 #define LT_BASE_OUTFOLDER_H
 
@@ -21,7 +21,7 @@ lt_status lt_outfolder_open(
  * made. Borrowed; lives as long as the folder. NULL on failure. */
 const char *lt_outfolder_file(lt_outfolder *folder, const char *name, lt_error *err);
 
-/* The folder that exists already and is written into, or NULL when it is a new one. */
+/* The folder that holds something already and is written into, or NULL. */
 const char *lt_outfolder_existing(const lt_outfolder *folder);
 
 lt_status lt_outfolder_commit(lt_outfolder *folder, lt_error *err) LT_MUST_USE;

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 /* The product's exit codes; documented in loratool(1). */
@@ -45,6 +46,15 @@ static void catch_signals(void)
     }
     /* A file over the size limit is then a failed write, which is told like any other. */
     signal(SIGXFSZ, SIG_IGN);
+}
+
+/* A model may lie in hundreds of files, which are all open at once. */
+static void raise_file_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit)) return;
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit); /* when it fails, many files are an error later */
 }
 
 static int usage(FILE *to, int code)
@@ -104,6 +114,7 @@ int main(int argc, char **argv)
 {
     lt_init();
     catch_signals();
+    raise_file_limit();
     if (argc < 2) return usage(stderr, 2);
     if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V")) {
         printf("loratool %s\n", lt_version());

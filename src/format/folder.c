@@ -232,7 +232,7 @@ lt_status lt_index_open(
     int dir = slash ? (int)(slash - path + 1) : 0;
     if (dir > (int)sizeof folder - 2 || !lt_weight_name_parse(path + dir, &w))
         return lt_error_set(err, LT_ERR_ARG, "the path is too long");
-    snprintf(folder, sizeof folder, "%.*s", dir, path);
+    snprintf(folder, sizeof folder, "%.*s", dir ? dir : 2, dir ? path : "./");
     lt_group g = { "", "", w.stem, w.variant, path + dir };
     lt_status st = lt_set_new(&set, path, folder, reading, err);
     if (st) return st;

@@ -144,6 +144,7 @@ typedef struct lt_volume {
     size_t count;
     size_t prefix_size; /* what the tensors' names have in front in the whole model */
     size_t group;       /* of like */
+    const char *index;  /* name of the index that lists it, relative, or NULL */
     lt_metadata *metadata;
     uint64_t data_at; /* of the first tensor's data in data */
     uint64_t data_size;
@@ -181,6 +182,8 @@ struct lt_writer {
     lt_metadata metadata; /* of a single file */
     lt_volume *volumes;
     size_t n_volumes, volumes_capacity;
+    lt_outfile **extras; /* indices and files that are copied, sealed */
+    size_t n_extras, extras_capacity;
     _Atomic uint64_t put;
     uint64_t put_wanted, extra_size;
     bool planned, begun;
@@ -188,8 +191,11 @@ struct lt_writer {
 
 /* Divides the tensors into volumes (layout.c). */
 lt_status lt_layout_plan(lt_writer *writer, lt_order order, lt_error *err) LT_MUST_USE;
-/* Name of an index that belongs to a group's volumes, or NULL; in the writer's arena. */
+/* Makes the indices of divided groups, as extras. */
 lt_status lt_layout_write_indices(lt_writer *writer, lt_error *err) LT_MUST_USE;
+/* A file that holds no tensors: sealed now, renamed with the others by commit. */
+lt_status lt_writer_add_extra(
+    lt_writer *writer, lt_outfile **file, uint64_t size, lt_error *err) LT_MUST_USE;
 /* The sink of a single file. */
 lt_status lt_layout_sink(
     const lt_output *output, const lt_sink **sink, lt_error *err) LT_MUST_USE;

@@ -230,6 +230,29 @@ static void gather_members(struct plan *p)
     }
 }
 
+static const char *base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+/* The index of the volumes from first on: like's own name for like's own files, otherwise
+ * the usual one when there are several. */
+static lt_status name_index(struct plan *p, size_t first)
+{
+    lt_writer *w = p->w;
+    char usual[512];
+    lt_weight_name n = name_of(p);
+    const char *index = p->same ? p->names.index : NULL;
+    lt_weight_name_index(&n, usual, sizeof usual);
+    if (!index && w->n_volumes - first > 1) index = usual;
+    if (!index) return LT_OK;
+    index = lt_arena_printf(&w->arena, p->err, "%s%s", p->names.folder, index);
+    for (size_t v = first; v < w->n_volumes; v++)
+        w->volumes[v].index = index;
+    return index ? LT_OK : LT_ERR_NOMEM;
+}
+
 static lt_status plan_group(struct plan *p)
 {
     lt_writer *w = p->w;
@@ -246,7 +269,9 @@ static lt_status plan_group(struct plan *p)
     bool torch = part && !strncmp(part->format->name, "torch", 5);
     p->same = like && like->n_parts && !w->output.max_shard_size
         && torch == (p->sink == &lt_sink_torch);
-    return p->same ? repeat_files(p) : divide_anew(p);
+    size_t first = w->n_volumes;
+    st = p->same ? repeat_files(p) : divide_anew(p);
+    return st ? st : name_index(p, first);
 }
 
 /* ---- what must not be mixed up ----------------------------------------------------- */
@@ -256,7 +281,9 @@ static bool is_output(const lt_writer *w, const char *folder, const char *name)
     char path[1024];
     snprintf(path, sizeof path, "%s%s", folder, name);
     for (size_t i = 0; i < w->n_volumes; i++)
-        if (!strcmp(w->volumes[i].name, path)) return true;
+        if (!strcmp(w->volumes[i].name, path)
+            || (w->volumes[i].index && !strcmp(w->volumes[i].index, path)))
+            return true;
     return false;
 }
 
@@ -273,8 +300,7 @@ static lt_status check_stale(lt_writer *w, const char *folder, lt_error *err)
         lt_weight_name n;
         const char *name = files.items[i].name;
         if (files.items[i].is_folder || !lt_weight_name_parse(name, &n)) continue;
-        bool replaced = n.is_index || is_output(w, folder, name);
-        if (replaced) continue;
+        if (is_output(w, folder, name)) continue;
         st = lt_error_set(err, LT_ERR_EXISTS,
             "holds the weights '%.200s', which the output would not replace; remove them "
             "or choose another folder",
@@ -306,12 +332,6 @@ static int by_text(const void *a, const void *b)
 {
     const lt_tensor *const *x = a, *const *y = b;
     return strcmp((*x)->name, (*y)->name);
-}
-
-static const char *base_name(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return slash ? slash + 1 : path;
 }
 
 /* weight_map with sorted names, as transformers writes it; total_size in bytes. */
@@ -355,9 +375,8 @@ static lt_status write_index(
     lt_status st = path ? lt_outfile_open(&file, path, true, err) : LT_ERR_NOMEM;
     if (!st) st = lt_outfile_write(file, 0, text, strlen(text), err);
     if (!st) st = lt_outfile_write(file, strlen(text), "\n", 1, err);
-    if (!st) st = lt_outfile_commit(file, err);
+    if (!st) st = lt_writer_add_extra(w, &file, strlen(text) + 1, err);
     lt_outfile_close(file);
-    if (!st) w->extra_size += strlen(text) + 1;
     free(text);
     return st;
 }
@@ -365,21 +384,10 @@ static lt_status write_index(
 lt_status lt_layout_write_indices(lt_writer *w, lt_error *err)
 {
     for (size_t first = 0, end; first < w->n_volumes; first = end) {
-        lt_weight_name n;
-        char index[512], path[1024];
-        const char *name = w->volumes[first].name;
         for (end = first; end < w->n_volumes; end++)
             if (w->volumes[end].group != w->volumes[first].group) break;
-        const lt_store *like = w->output.like;
-        const char *kept = like && like->n_parts && !w->output.max_shard_size
-            ? like->groups[w->volumes[first].group].index
-            : NULL;
-        if (end - first < 2 && !kept) continue;
-        if (!lt_weight_name_parse(base_name(name), &n)) continue;
-        lt_weight_name_index(&n, index, sizeof index);
-        int folder = (int)(base_name(name) - name);
-        snprintf(path, sizeof path, "%.*s%s", folder, name, index);
-        lt_status st = write_index(w, path, first, end, err);
+        const char *index = w->volumes[first].index;
+        lt_status st = index ? write_index(w, index, first, end, err) : LT_OK;
         if (st) return st;
     }
     return LT_OK;

@@ -9,9 +9,7 @@
 
 /* Tried in this order; the first whose probe accepts is asked to read. */
 static const lt_format *const formats[] = {
-    &lt_format_torch_zip,
-    &lt_format_torch_legacy,
-    &lt_format_torch_tar,
+    &lt_format_torch_zip, &lt_format_torch_legacy, &lt_format_torch_tar,
     &lt_format_safetensors, /* last: it takes whatever could be a damaged one */
 };
 

@@ -77,6 +77,9 @@ void lt_writer_close(lt_writer *w)
         lt_outfile_close(v->file);
         if (v->metadata != &w->metadata && v->metadata) lt_metadata_release(v->metadata);
     }
+    for (size_t i = 0; i < w->n_extras; i++)
+        lt_outfile_close(w->extras[i]);
+    free(w->extras);
     lt_outfolder_close(w->folder);
     lt_metadata_release(&w->metadata);
     lt_map_release(&w->by_name);
@@ -131,9 +134,9 @@ lt_metadata *lt_writer_metadata(lt_writer *w)
     return &w->metadata;
 }
 
-bool lt_writer_holds_metadata(const lt_writer *w)
+bool lt_writer_holds_metadata(const lt_writer *w, size_t file)
 {
-    return w->n_volumes ? w->volumes[0].sink->holds_metadata : true;
+    return w->volumes[file].sink->holds_metadata;
 }
 
 size_t lt_writer_file_count(const lt_writer *w)
@@ -265,6 +268,20 @@ lt_status lt_writer_copy(lt_writer *w, size_t index, const lt_store *store,
     return st ? lt_store_blame(store, tensor, err) : LT_OK;
 }
 
+lt_status lt_writer_add_extra(
+    lt_writer *w, lt_outfile **file, uint64_t size, lt_error *err)
+{
+    lt_status st = lt_outfile_seal(*file, err);
+    if (!st)
+        st = lt_grow((void **)&w->extras, &w->extras_capacity, w->n_extras + 1,
+            sizeof(lt_outfile *), err);
+    if (st) return st;
+    w->extras[w->n_extras++] = *file;
+    *file = NULL;
+    w->extra_size += size;
+    return LT_OK;
+}
+
 lt_status lt_writer_copy_file(
     lt_writer *w, const char *name, const char *from, lt_error *err)
 {
@@ -275,8 +292,7 @@ lt_status lt_writer_copy_file(
     if (!st) st = lt_outfile_open(&file, path, true, err);
     if (!st)
         st = lt_outfile_copy(file, 0, lt_source_fd(src), 0, lt_source_size(src), err);
-    if (!st) w->extra_size += lt_source_size(src);
-    if (!st) st = lt_outfile_commit(file, err);
+    if (!st) st = lt_writer_add_extra(w, &file, lt_source_size(src), err);
     lt_outfile_close(file);
     lt_source_close(src);
     return st;
@@ -373,10 +389,14 @@ lt_status lt_writer_commit(lt_writer *w, lt_error *err)
     for (size_t i = 0; i < w->n_volumes && !st; i++)
         st = finish_volume(w, &w->volumes[i], err);
     for (size_t i = 0; i < w->n_volumes && !st; i++)
+        st = lt_outfile_seal(w->volumes[i].file, err);
+    if (!st && w->folder) st = lt_layout_write_indices(w, err);
+    /* All bytes are on the disk: from here on there are only renames, indices last. */
+    for (size_t i = 0; i < w->n_volumes && !st; i++)
         st = lt_outfile_commit(w->volumes[i].file, err);
-    if (!w->folder || st) return st;
-    st = lt_layout_write_indices(w, err);
-    return st ? st : lt_outfolder_commit(w->folder, err);
+    for (size_t i = 0; i < w->n_extras && !st; i++)
+        st = lt_outfile_commit(w->extras[i], err);
+    return st || !w->folder ? st : lt_outfolder_commit(w->folder, err);
 }
 
 uint64_t lt_writer_size(const lt_writer *w)

@@ -77,7 +77,10 @@ lt_status lt_notes_add_metadata(
     const lt_metadata *meta = lt_store_metadata(store);
     /* "format" says who wrote a safetensors file: nothing that a torch file lacks. */
     size_t n = meta->count - (lt_metadata_get(meta, "format") != NULL);
-    if (!n || lt_writer_holds_metadata(writer)) return LT_OK;
+    bool held = true;
+    for (size_t i = 0; i < lt_writer_file_count(writer); i++)
+        held = held && lt_writer_holds_metadata(writer, i);
+    if (!n || held) return LT_OK;
     return lt_notes_add(notes, "__metadata__", 0, err,
         "%zu entries: the output's format has no place for them", n);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Tensors of one container into another: byte for byte, or cast to another type. */
+#include "adapter/hashes.h"
 #include "base/pool.h"
 #include "ops/cast.h"
 #include "ops/ema.h"
@@ -133,8 +134,10 @@ static lt_status declare(struct converting *c, lt_error *err)
     /* transformers refuses safetensors files that do not say so. */
     if (!st && !lt_store_metadata(c->store)->count)
         st = lt_metadata_set(lt_writer_metadata(c->writer), "format", "pt", err);
-    if (!st)
-        st = lt_writer_begin(c->writer, plain ? LT_ORDER_GIVEN : LT_ORDER_REFERENCE, err);
+    lt_order order = plain ? LT_ORDER_GIVEN : LT_ORDER_REFERENCE;
+    if (!st) st = lt_writer_plan(c->writer, order, err);
+    if (!st) st = lt_hashes_reserve_all(c->writer, err);
+    if (!st) st = lt_writer_begin(c->writer, order, err);
     return st ? st : note_dropped(c, err);
 }
 
@@ -188,6 +191,7 @@ static lt_status run_all(struct converting *c, lt_error *err)
     if (!st)
         st = lt_sidecars_copy(
             c->writer, c->store, c->options->output, &r->sidecars, &r->dropped, err);
+    if (!st) st = lt_hashes_fill(c->writer, err);
     if (!st) st = lt_writer_commit(c->writer, err);
     if (st) return st;
     r->tensors = c->n_items;

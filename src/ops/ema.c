@@ -75,6 +75,23 @@ static void match(const lt_store *store, const lt_map *dotless, lt_ema_map *map)
     }
 }
 
+/* A tensor that is the same memory as one with an average has the same average. */
+static lt_status share(const lt_store *store, lt_ema_map *map, lt_error *err)
+{
+    size_t n = lt_store_count(store);
+    const lt_tensor **of_memory = lt_alloc(n, sizeof *of_memory, err);
+    if (!of_memory) return LT_ERR_NOMEM;
+    for (size_t i = 0; i < n; i++)
+        if (map->of[i]) of_memory[lt_store_alias(store, i)] = map->of[i];
+    for (size_t i = 0; i < n; i++) {
+        const lt_tensor *e = of_memory[lt_store_alias(store, i)];
+        if (!map->is_ema[i] && !map->of[i] && e && same_shape(e, lt_store_at(store, i)))
+            map->of[i] = e;
+    }
+    lt_free((void *)of_memory);
+    return LT_OK;
+}
+
 lt_status lt_ema_find(lt_ema_map *map, const lt_store *store, lt_error *err)
 {
     size_t n = lt_store_count(store);
@@ -94,6 +111,7 @@ lt_status lt_ema_find(lt_ema_map *map, const lt_store *store, lt_error *err)
     lt_status st = LT_OK;
     if (map->count) st = index_names(store, map, &dotless, &arena, err);
     if (!st && map->count) match(store, &dotless, map);
+    if (!st && map->count) st = share(store, map, err);
     lt_map_release(&dotless);
     lt_arena_release(&arena);
     if (st) lt_ema_release(map);

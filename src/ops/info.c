@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include "base/source.h"
 #include "ops/common.h"
 
 #include <string.h>
@@ -38,7 +39,8 @@ lt_status lt_info_open_as(
         st = open_store(info, path, reading, err);
         if (!st && !info->model) {
             /* Standard input can be read once: the adapter takes the store over. */
-            if (!strcmp(path, "-") || reading == LT_READ_EVERYTHING) {
+            bool settled = reading == LT_READ_EVERYTHING || lt_is_folder(path);
+            if (!strcmp(path, "-") || settled) {
                 st = lt_adapter_new(&info->adapter, &info->owned_store, err);
             } else {
                 lt_store_close(info->owned_store);

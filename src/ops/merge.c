@@ -71,6 +71,10 @@ static lt_status load_bias(
     lt_status st = lt_store_read(store, t, 0, raw, (size_t)t->size, err);
     if (!st) lt_load_f64(up, raw, t->dtype, (size_t)t->count);
     lt_free(raw);
+    if (!st && lt_find_nonfinite_f64(up, (size_t)t->count) != t->count) {
+        lt_error_set(err, LT_ERR_NUMERIC, "holds NaN or infinity");
+        st = lt_store_blame(store, t, err);
+    }
     return st;
 }
 
@@ -204,8 +208,8 @@ static lt_status merge_tensor(void *ctx, size_t t, int worker, lt_error *err)
     lt_dtype dtype = target_dtype(g->run, from);
     if (own->tensor)
         return lt_cast_copy(g->writer, t, dtype, own->store, own->tensor, scratch, err);
-    if (!lt_merge_touches(g->run, t) && dtype == from->dtype)
-        return lt_writer_copy(g->writer, t, g->run->base, from, err);
+    if (!lt_merge_touches(g->run, t))
+        return lt_cast_copy(g->writer, t, dtype, g->run->base, from, scratch, err);
     struct factors *f = NULL;
     size_t n = 0;
     lt_status st = load_factors(g->run, t, &f, &n, err);
@@ -233,14 +237,6 @@ static void declare_twin(struct merging *g, size_t t)
     lt_writer_alias(g->writer, t, twin, &g->shared[t]);
 }
 
-static lt_status reserve_hashes(lt_writer *w, lt_order order, lt_error *err)
-{
-    lt_status st = lt_writer_plan(w, order, err);
-    for (size_t i = 0; i < lt_writer_file_count(w) && !st; i++)
-        st = lt_hashes_reserve(lt_writer_file_metadata(w, i), err);
-    return st;
-}
-
 static lt_status declare(struct merging *g, lt_error *err)
 {
     lt_merge_run *run = g->run;
@@ -257,7 +253,8 @@ static lt_status declare(struct merging *g, lt_error *err)
             w, t->name, target_dtype(run, t), t->n_dims, t->shape, NULL, err);
         if (!st) declare_twin(g, i);
     }
-    if (!st) st = reserve_hashes(w, order, err);
+    if (!st) st = lt_writer_plan(w, order, err);
+    if (!st) st = lt_hashes_reserve_all(w, err);
     return st ? st : lt_writer_begin(w, order, err);
 }
 

@@ -341,12 +341,12 @@ static lt_status check_twins(lt_merge_run *run, lt_error *err)
         size_t twin = lt_store_alias(run->base, t);
         bool changes = lt_merge_touches(run, t);
         bool twin_changes = lt_merge_touches(run, twin);
-        if (changes == twin_changes || run->options->untie) continue;
+        if (t == twin || !(changes || twin_changes) || run->options->untie) continue;
         const lt_tensor *moving = lt_store_at(run->base, changes ? t : twin);
         lt_error_set(err, LT_ERR_MISMATCH,
-            "is the same memory as '%s', which the adapter does not change: --untie lets "
-            "them differ",
-            lt_store_at(run->base, changes ? twin : t)->name);
+            "is the same memory as '%s', which the adapter %s: --untie lets them differ",
+            lt_store_at(run->base, changes ? twin : t)->name,
+            changes && twin_changes ? "changes on its own" : "does not change");
         return lt_store_blame(run->base, moving, err);
     }
     return LT_OK;

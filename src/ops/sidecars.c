@@ -12,7 +12,7 @@
 struct walk {
     lt_writer *writer;
     const lt_store *store;
-    const char *root;
+    const char *root, *output;
     size_t *copied;
     lt_notes *left;
     lt_arena arena;
@@ -23,6 +23,20 @@ static bool is_part(const lt_store *store, const char *name)
     for (size_t i = 0; i < lt_store_file_count(store); i++)
         if (!strcmp(lt_store_file(store, i), name)) return true;
     return false;
+}
+
+/* Some file of the model lies in that folder. */
+static bool holds_part(const lt_store *store, const char *folder)
+{
+    for (size_t i = 0; i < lt_store_file_count(store); i++)
+        if (!strncmp(lt_store_file(store, i), folder, strlen(folder))) return true;
+    return false;
+}
+
+static bool same_folder(const char *a, const char *b)
+{
+    struct stat x, y;
+    return !stat(a, &x) && !stat(b, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
 static lt_status pass_over(struct walk *w, const char *name, lt_error *err)
@@ -45,9 +59,15 @@ static lt_status copy_entry(struct walk *w, const char *folder,
     char *path = lt_arena_printf(&w->arena, err, "%s%s", w->root, name);
     if (!name || !path) return LT_ERR_NOMEM;
     if (item->is_folder) {
-        if (item->is_link || depth == LT_MAX_FOLDER_DEPTH) return LT_OK;
         char *inner = lt_arena_printf(&w->arena, err, "%s/", name);
-        return inner ? copy_folder(w, inner, depth + 1, err) : LT_ERR_NOMEM;
+        if (!inner) return LT_ERR_NOMEM;
+        if (same_folder(path, w->output)) return LT_OK; /* it lies in the input */
+        if ((item->is_link && !holds_part(w->store, inner))
+            || depth == LT_MAX_FOLDER_DEPTH)
+            return w->left ? lt_notes_add(
+                       w->left, inner, 0, err, "a linked or very deep folder: not copied")
+                           : LT_OK;
+        return copy_folder(w, inner, depth + 1, err);
     }
     if (lt_is_weight_file(item->name)) return pass_over(w, name, err);
     if (*w->copied >= LT_MAX_SIDECARS)
@@ -70,12 +90,6 @@ static lt_status copy_folder(
     return st;
 }
 
-static bool same_folder(const char *a, const char *b)
-{
-    struct stat x, y;
-    return !stat(a, &x) && !stat(b, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
-}
-
 lt_status lt_sidecars_copy(lt_writer *writer, const lt_store *store, const char *output,
     size_t *copied, lt_notes *left, lt_error *err)
 {
@@ -83,7 +97,12 @@ lt_status lt_sidecars_copy(lt_writer *writer, const lt_store *store, const char 
     if (!root || !lt_path_is_folder_output(output) || same_folder(root, output))
         return LT_OK;
     struct walk w = {
-        .writer = writer, .store = store, .root = root, .copied = copied, .left = left
+        .writer = writer,
+        .store = store,
+        .root = root,
+        .output = output,
+        .copied = copied,
+        .left = left,
     };
     lt_status st = copy_folder(&w, "", 0, err);
     lt_arena_release(&w.arena);
