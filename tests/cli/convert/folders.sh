@@ -1,0 +1,95 @@
+# Folders as outputs and inputs, in their corners.
+llm=$testdata/mini-llm
+make a.safetensors '{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}' a
+make b.safetensors '{"b":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}' b
+
+# An index keeps its name, whatever its shards are called.
+for names in "part-a.safetensors part-b.safetensors" "a.dat b.dat" "model-1-of-2.x model-2-of-2.x"; do
+    # shellcheck disable=SC2086
+    set -- $names
+    rm -rf in out
+    mkdir in
+    cp a.safetensors "in/$1"
+    cp b.safetensors "in/$2"
+    printf '{"weight_map":{"a":"%s","b":"%s"}}' "$1" "$2" >in/model.safetensors.index.json
+    run 0 convert in -o out/
+    check test "$(ls out | tr '\n' ' ')" = "$(ls in | tr '\n' ' ')"
+    run 0 info -t out
+    check test "$(wc -l <stdout)" = 2
+done
+
+# An empty folder is filled where it is: itself, through a link, with its mode.
+mkdir here && (cd here && "$LORATOOL" convert "$llm/base" -o . -q)
+check test -e here/model.safetensors
+mkdir -m 700 private && ln -s private link
+run 0 convert "$llm/base" -o link/
+check test -e private/config.json
+check test "$(stat -c %a private)" = 700
+ln -s nowhere dangling
+run 1 convert "$llm/base" -o dangling/
+err "the output exists and is no folder"
+# A failure leaves it empty, and one that holds something as it was.
+mkdir empty
+make big.safetensors '{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}' aaaaaaaZ
+run 1 convert big.safetensors -o empty/ --dtype f16
+err "F16 cannot hold"
+check test -z "$(ls empty)"
+mkdir full full/zzz.json in2 && echo old >full/aaa.json
+cp a.safetensors full/model.safetensors && cp full/model.safetensors old
+cp b.safetensors in2/model.safetensors && echo new >in2/aaa.json && echo new >in2/zzz.json
+run 1 convert in2 -o full/ -f
+err "zzz.json"
+same full/model.safetensors old
+check grep -qx old full/aaa.json
+nothing_left
+
+# An index that would outlive its shards; one that is named without its folder.
+mkdir stale && cp in/model.safetensors.index.json stale/
+run 1 convert a.safetensors -o stale/ -f
+err "holds the weights 'model.safetensors.index.json', which the output would not replace"
+(cd in && echo '{}' >config.json && "$LORATOOL" convert model.safetensors.index.json -o ../bare/ -q)
+check test -e bare/config.json
+printf '{"weight_map":{"a":"-"}}' >in/model.safetensors.index.json
+run 5 info in
+err "is not the name of a file beside it"
+
+# A component behind a link keeps its config; other links are told.
+mkdir pipe elsewhere other
+cp a.safetensors elsewhere/model.safetensors && echo '{}' >elsewhere/config.json
+echo '{"unet":["diffusers","UNet"]}' >pipe/model_index.json
+ln -s ../elsewhere pipe/unet && ln -s ../other pipe/other
+run 0 convert pipe -o pipe2/ --json
+check test -e pipe2/unet/config.json
+check test "$(jq -r '.dropped[].name' stdout)" = other/
+# An output inside its input is no part of it.
+run 0 convert in2 -o in2/out/
+run 0 convert in2 -o in2/out/ -f
+check test ! -e in2/out/out
+
+# A folder with one adapter in it.
+mkdir lone && cp "$testdata/mini-sd/lora.safetensors" lone/
+run 0 info lone
+out "lora adapter, kohya keys"
+# The file of a PEFT folder that is named is the one that is written.
+run 0 convert "$llm/lora" -o peft/ --format torch
+run 0 resize peft/adapter_model.bin --rank 2 -o peft/adapter_model.bin -f
+check test "$(ls peft | tr '\n' ' ')" = "adapter_config.json adapter_model.bin "
+
+# Hashes are those of the data that is written.
+run 0 convert "$testdata/mini-sd/lora.safetensors" -o bf16.safetensors --dtype bf16
+run 0 info --json bf16.safetensors
+hash=$(jq -r .metadata.sshs_model_hash stdout)
+size=$(od -An -tu8 -N8 bf16.safetensors | tr -d ' ')
+check test "$hash" = "$(tail -c +$((size + 9)) bf16.safetensors | sha256sum | cut -d ' ' -f 1)"
+
+# Tied weights do not drift apart unasked; what is only cast may be infinite.
+tied=$testdata/mini-torch/state.pt
+make tie.safetensors '{"embed.lora_A.weight":{"dtype":"F32","shape":[1,4],"data_offsets":[0,16]},"embed.lora_B.weight":{"dtype":"F32","shape":[6,1],"data_offsets":[16,40]},"head.lora_A.weight":{"dtype":"F32","shape":[1,4],"data_offsets":[40,56]},"head.lora_B.weight":{"dtype":"F32","shape":[6,1],"data_offsets":[56,80]}}' "$(printf '%080d' 0)"
+run 3 merge --base "$tied" tie.safetensors -o tied.pt --allow-unmatched
+err "is the same memory as"
+run 0 merge --base "$tied" tie.safetensors -o tied.pt --allow-unmatched --untie
+make mask.safetensors '{"w.weight":{"dtype":"F32","shape":[1,1],"data_offsets":[0,4]},"mask":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}' 0000
+printf '\000\000\200\377' >>mask.safetensors
+make one.safetensors '{"w.lora_A.weight":{"dtype":"F32","shape":[1,1],"data_offsets":[0,4]},"w.lora_B.weight":{"dtype":"F32","shape":[1,1],"data_offsets":[4,8]}}' 00000000
+run 0 merge --base mask.safetensors one.safetensors -o mask16.safetensors --dtype f16
+check test "$(tail -c 2 mask16.safetensors | od -An -tx1 | tr -d ' ')" = 00fc
