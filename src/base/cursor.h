@@ -39,4 +39,7 @@ const unsigned char *lt_cursor_line(lt_cursor *c, size_t max, size_t *size);
 uint64_t lt_cursor_uint(lt_cursor *c, unsigned n);
 void lt_cursor_skip(lt_cursor *c, uint64_t n);
 
+/* Eight bytes, the lowest first. */
+uint64_t lt_little_u64(const unsigned char bytes[8]);
+
 #endif

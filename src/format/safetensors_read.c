@@ -13,6 +13,7 @@
  * (the reference lets the last one win). */
 #include "format/format.h"
 
+#include "base/cursor.h"
 #include "base/json.h"
 #include "base/limits.h"
 #include "base/mem.h"
@@ -27,21 +28,13 @@ struct header {
     lt_error *err;
 };
 
-static uint64_t read_u64(const unsigned char *p)
-{
-    uint64_t v = 0;
-    for (int i = 7; i >= 0; i--)
-        v = v << 8 | p[i];
-    return v;
-}
-
 static bool probe(const unsigned char *head, size_t size, uint64_t file_size)
 {
     (void)file_size;
     /* Anything with a length and an opening brace is held to the format's rules; so is
      * what is too short to tell, unless it starts like text. */
     if (size > 8)
-        return head[8] == '{' || head[8] == ' ' || read_u64(head) <= LT_MAX_HEADER_SIZE;
+        return head[8] == '{' || head[8] == ' ' || lt_little_u64(head) <= LT_MAX_HEADER_SIZE;
     return size > 0;
 }
 
@@ -225,7 +218,7 @@ static lt_status load_text(lt_store *store, char **text, uint64_t *size, lt_erro
             (unsigned long long)file_size);
     lt_status st = lt_source_read(store->source, 0, prefix, 8, err);
     if (st) return st;
-    *size = read_u64(prefix);
+    *size = lt_little_u64(prefix);
     if (*size > LT_MAX_HEADER_SIZE)
         return lt_error_at(err, LT_ERR_FORMAT, 0,
             "the header length %llu is over the format's ceiling of %u",

@@ -23,14 +23,6 @@ static const unsigned char magic[10] = { 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6
     0x50, 0x19 };
 static const char magic_text[] = "119547037146038801333356";
 
-static uint64_t read_u64(const unsigned char *p)
-{
-    uint64_t v = 0;
-    for (int i = 7; i >= 0; i--)
-        v = v << 8 | p[i];
-    return v;
-}
-
 /* Takes every pickle from protocol 2 on, so that one that is not torch's can be named;
  * only a safetensors file begins with as small a number. */
 static bool probe(const unsigned char *head, size_t size, uint64_t file_size)
@@ -39,7 +31,7 @@ static bool probe(const unsigned char *head, size_t size, uint64_t file_size)
     if (size > sizeof magic_text && head[0] == 'L')
         return !memcmp(head + 1, magic_text, sizeof magic_text - 1);
     return size > 9 && head[0] == 0x80 && head[1] >= 2 && head[1] <= 5
-        && read_u64(head) > LT_MAX_HEADER_SIZE;
+        && lt_little_u64(head) > LT_MAX_HEADER_SIZE;
 }
 
 static bool is_magic(const lt_value *v)
