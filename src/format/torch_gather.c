@@ -231,7 +231,8 @@ lt_status lt_gather(const lt_strided *view, uint64_t first, void *dst, size_t si
     uint64_t from = first / item, to = (first + size) / item;
     unsigned begin = (unsigned)(first % item), end = (unsigned)((first + size) % item);
     if (!size) return LT_OK;
-    g.window = lt_alloc_work(WINDOW, 1, err);
+    uint64_t span = view->end - view->first;
+    g.window = lt_alloc_work(span < WINDOW ? span : WINDOW, 1, err);
     if (!g.window) return LT_ERR_NOMEM;
     lt_status st = LT_OK;
     if (from == to) {
