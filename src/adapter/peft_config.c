@@ -300,9 +300,14 @@ static bool set_patterns(cJSON *object, const char *name, const lt_peft_entry *e
 static bool set_targets(cJSON *object, const lt_peft_entry *e, size_t n)
 {
     cJSON *targets = cJSON_CreateArray();
-    for (size_t i = 0; i < n && targets; i++)
-        cJSON_AddItemToArray(targets, cJSON_CreateString(e[i].path));
-    return set_item(object, "target_modules", targets);
+    bool ok = targets != NULL;
+    for (size_t i = 0; i < n && ok; i++) {
+        cJSON *path = cJSON_CreateString(e[i].path);
+        ok = path && cJSON_AddItemToArray(targets, path);
+    }
+    if (ok) return set_item(object, "target_modules", targets);
+    cJSON_Delete(targets);
+    return false;
 }
 
 static int by_key(const void *a, const void *b)

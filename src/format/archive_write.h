@@ -13,8 +13,6 @@ typedef struct lt_entry {
     uint64_t offset, size;
 } lt_entry;
 
-typedef struct lt_archive_out lt_archive_out;
-
 /* The archive is written into file from its start. Entries' data begins at multiples of
  * alignment. The same entries give the same bytes: no dates are stored. *size gets the
  * file's size. */

@@ -177,6 +177,7 @@ struct lt_writer {
     size_t count, capacity;
     size_t *alias_of;  /* of each tensor; itself when it has data of its own */
     size_t *volume_of; /* after plan */
+    size_t *part_of;   /* of each tensor: its file in output.like */
     size_t aliases_capacity;
     lt_map by_name;
     lt_metadata metadata; /* of a single file */

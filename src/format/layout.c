@@ -97,11 +97,17 @@ struct plan {
     lt_error *err;
 };
 
-static size_t part_of(const lt_writer *w, size_t i)
+/* Looked up once: groups and shards ask for it again and again. */
+static lt_status find_parts(lt_writer *w, lt_error *err)
 {
     const lt_store *like = w->output.like;
-    const lt_tensor *t = like ? lt_store_find(like, w->tensors[i].name) : NULL;
-    return t ? lt_store_file_of(like, t) : 0;
+    w->part_of = lt_arena_alloc(&w->arena, (uint64_t)w->count * sizeof *w->part_of, err);
+    if (!w->part_of) return LT_ERR_NOMEM;
+    for (size_t i = 0; i < w->count && like; i++) {
+        const lt_tensor *t = lt_store_find(like, w->tensors[i].name);
+        if (t) w->part_of[i] = lt_store_file_of(like, t);
+    }
+    return LT_OK;
 }
 
 static const lt_store *first_part(const lt_writer *w, size_t group)
@@ -153,8 +159,8 @@ static lt_status repeat_files(struct plan *p)
 {
     const lt_store *like = p->w->output.like;
     for (size_t from = 0, to; from < p->count; from = to) {
-        size_t f = part_of(p->w, p->members[from]);
-        for (to = from; to < p->count && part_of(p->w, p->members[to]) == f;)
+        size_t f = p->w->part_of[p->members[from]];
+        for (to = from; to < p->count && p->w->part_of[p->members[to]] == f;)
             to++;
         lt_status st = add_volume(
             p, like->parts[f].file, lt_store_metadata(like->parts[f].store), from, to);
@@ -173,7 +179,7 @@ static size_t shard_end(const struct plan *p, size_t from)
         uint64_t next = p->w->tensors[p->members[to]].size;
         bool full = limit
             ? size > limit || next > limit - size
-            : part_of(p->w, p->members[to]) != part_of(p->w, p->members[from]);
+            : p->w->part_of[p->members[to]] != p->w->part_of[p->members[from]];
         if (to > from && full) break;
         size = size + next < size ? UINT64_MAX : size + next;
         to++;
@@ -226,7 +232,7 @@ static void gather_members(struct plan *p)
     for (size_t f = 0; f < files; f++) {
         if (like && like->n_parts && like->parts[f].group != p->group) continue;
         for (size_t i = 0; i < p->w->count; i++)
-            if (part_of(p->w, i) == f) p->members[p->count++] = i;
+            if (p->w->part_of[i] == f) p->members[p->count++] = i;
     }
 }
 
@@ -316,7 +322,7 @@ lt_status lt_layout_plan(lt_writer *w, lt_order order, lt_error *err)
     const lt_store *like = w->output.like;
     if (!w->folder) return plan_single(w, order, err);
     size_t groups = like && like->n_groups ? like->n_groups : 1;
-    lt_status st = LT_OK;
+    lt_status st = find_parts(w, err);
     for (size_t g = 0; g < groups && !st; g++) {
         struct plan p = { .w = w, .group = g, .err = err };
         st = plan_group(&p);

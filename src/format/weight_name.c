@@ -56,8 +56,7 @@ static bool parse_index(char *s, lt_weight_name *out)
         return false;
     if (!cut_word(s, out->extension, sizeof out->extension)) return false;
     if (!is_extension(out->extension) && plain) {
-        if (strlen(out->extension) >= sizeof out->variant) return false;
-        strcpy(out->variant, out->extension);
+        snprintf(out->variant, sizeof out->variant, "%s", out->extension);
         if (!cut_word(s, out->extension, sizeof out->extension)) return false;
     }
     return is_extension(out->extension);
@@ -65,10 +64,10 @@ static bool parse_index(char *s, lt_weight_name *out)
 
 bool lt_weight_name_parse(const char *name, lt_weight_name *out)
 {
-    char s[sizeof out->stem];
     *out = (lt_weight_name){ 0 };
-    if (strlen(name) >= sizeof s) return false;
-    strcpy(s, name);
+    char *s = out->stem; /* what is left of the name when the rest is cut off */
+    int n = snprintf(s, sizeof out->stem, "%s", name);
+    if (n < 0 || (size_t)n >= sizeof out->stem) return false;
     if (cut(s, ".json")) {
         if (!parse_index(s, out)) return false;
     } else {
@@ -80,7 +79,6 @@ bool lt_weight_name_parse(const char *name, lt_weight_name *out)
         if (variant) variant = cut_word(s, out->variant, sizeof out->variant);
         if (!counted && variant) cut_count(s, &out->shard, &out->shards);
     }
-    strcpy(out->stem, s);
     return *s != '\0';
 }
 
