@@ -170,7 +170,6 @@ lt_metadata *lt_writer_metadata(lt_writer *writer);
  * begin unless it was before. */
 lt_status lt_writer_plan(lt_writer *writer, lt_order order, lt_error *err) LT_MUST_USE;
 size_t lt_writer_file_count(const lt_writer *writer);
-const char *lt_writer_file(const lt_writer *writer, size_t file);
 lt_metadata *lt_writer_file_metadata(lt_writer *writer, size_t file);
 /* False for formats that have no place for it: it is then left out. */
 bool lt_writer_holds_metadata(const lt_writer *writer, size_t file);

@@ -144,11 +144,6 @@ size_t lt_writer_file_count(const lt_writer *w)
     return w->n_volumes;
 }
 
-const char *lt_writer_file(const lt_writer *w, size_t file)
-{
-    return w->volumes[file].name;
-}
-
 lt_metadata *lt_writer_file_metadata(lt_writer *w, size_t file)
 {
     return w->volumes[file].metadata;
