@@ -6,23 +6,74 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-struct pool {
-    pthread_mutex_t lock;
-    size_t next, n_items, failed_item;
-    lt_work_fn work;
-    lt_done_fn done;
+/* Parts of one item that whoever is free works on. */
+struct shared {
+    struct shared *next;
+    lt_part_fn part;
     void *ctx;
+    size_t n, started, finished, failed;
     lt_status status;
     lt_error error;
 };
 
-struct worker {
+struct pool {
+    const lt_job *job;
+    pthread_mutex_t lock;
+    pthread_cond_t change; /* something may be started, or all is done */
+    int threads;
+    uint64_t memory, reserved; /* for items being worked on */
+    size_t next, running, failed_item;
+    struct shared *shared; /* with parts that are not started */
+    lt_status status;
+    lt_error error;
+};
+
+struct lt_worker {
     struct pool *pool;
     int index;
 };
+
+int lt_worker_index(const lt_worker *worker)
+{
+    return worker->index;
+}
+
+static int clamp_threads(int threads)
+{
+    return threads < 1 ? 1 : threads > LT_MAX_THREADS ? LT_MAX_THREADS : threads;
+}
+
+static uint64_t need_of(const lt_job *job, size_t item)
+{
+    return job->need ? job->need(job->ctx, item) : 0;
+}
+
+static uint64_t ceiling_of(const lt_job *job)
+{
+    uint64_t most = 0;
+    if (job->memory) return job->memory;
+    for (size_t i = 0; i < job->n_items; i++) {
+        uint64_t need = need_of(job, i);
+        if (need > most) most = need;
+    }
+    return most + LT_SPARE_MEMORY;
+}
+
+uint64_t lt_job_keep(const lt_job *job)
+{
+    return ceiling_of(job) / (uint64_t)(4 * clamp_threads(job->threads));
+}
+
+static bool may_start(const struct pool *p)
+{
+    if (p->status || p->next >= p->job->n_items) return false;
+    uint64_t need = need_of(p->job, p->next);
+    return !p->running || (need <= p->memory && p->reserved <= p->memory - need);
+}
 
 static void record_failure(struct pool *p, size_t item, lt_status st, const lt_error *err)
 {
@@ -32,49 +83,120 @@ static void record_failure(struct pool *p, size_t item, lt_status st, const lt_e
     p->error = *err;
 }
 
+/* With the lock held, which is given up meanwhile. */
+static void run_item(struct pool *p, lt_worker *w)
+{
+    size_t item = p->next++;
+    uint64_t need = need_of(p->job, item);
+    p->running++;
+    p->reserved += need;
+    pthread_mutex_unlock(&p->lock);
+    lt_error err = LT_ERROR_INIT;
+    lt_status st = p->job->work(p->job->ctx, item, w, &err);
+    pthread_mutex_lock(&p->lock);
+    p->running--;
+    p->reserved -= need;
+    if (st)
+        record_failure(p, item, st, &err);
+    else if (p->job->done)
+        p->job->done(p->job->ctx, item);
+    pthread_cond_broadcast(&p->change);
+}
+
+/* The same for the next part of s; the last one started takes s off the list. */
+static void run_part(struct pool *p, struct shared *s)
+{
+    size_t part = s->started++;
+    if (s->started == s->n) {
+        struct shared **at = &p->shared;
+        while (*at != s)
+            at = &(*at)->next;
+        *at = s->next;
+    }
+    pthread_mutex_unlock(&p->lock);
+    lt_error err = LT_ERROR_INIT;
+    lt_status st = s->part(s->ctx, part, &err);
+    pthread_mutex_lock(&p->lock);
+    if (st && (!s->status || part < s->failed)) {
+        s->status = st;
+        s->failed = part;
+        s->error = err;
+    }
+    /* Nothing may touch s after the last count: its owner returns. */
+    if (++s->finished == s->n) pthread_cond_broadcast(&p->change);
+}
+
 static void *run_worker(void *arg)
 {
-    struct worker *w = arg;
+    lt_worker *w = arg;
     struct pool *p = w->pool;
     pthread_mutex_lock(&p->lock);
-    while (p->next < p->n_items && !p->status) {
-        size_t item = p->next++;
-        pthread_mutex_unlock(&p->lock);
-        lt_error err = LT_ERROR_INIT;
-        lt_status st = p->work(p->ctx, item, w->index, &err);
-        pthread_mutex_lock(&p->lock);
-        if (st)
-            record_failure(p, item, st, &err);
-        else if (p->done)
-            p->done(p->ctx, item);
+    for (;;) {
+        if (may_start(p))
+            run_item(p, w);
+        else if (p->shared)
+            run_part(p, p->shared);
+        else if (p->running)
+            pthread_cond_wait(&p->change, &p->lock);
+        else
+            break;
     }
+    pthread_cond_broadcast(&p->change);
     pthread_mutex_unlock(&p->lock);
     return NULL;
 }
 
-lt_status lt_pool_run(int threads, size_t n_items, lt_work_fn work, lt_done_fn done,
-    void *ctx, lt_error *err)
+static lt_status run_serially(size_t n, lt_part_fn part, void *ctx, lt_error *err)
 {
-    if (threads < 1) threads = 1;
-    if (threads > LT_MAX_THREADS) threads = LT_MAX_THREADS;
-    if ((size_t)threads > n_items) threads = n_items ? (int)n_items : 1;
-    struct pool pool = {
-        .n_items = n_items, .work = work, .done = done, .ctx = ctx, .error = LT_ERROR_INIT
-    };
+    lt_status st = LT_OK;
+    for (size_t i = 0; i < n && !st; i++)
+        st = part(ctx, i, err);
+    return st;
+}
+
+lt_status lt_worker_share(
+    lt_worker *w, size_t n, lt_part_fn part, void *ctx, lt_error *err)
+{
+    if (!w || w->pool->threads == 1 || n < 2) return run_serially(n, part, ctx, err);
+    struct pool *p = w->pool;
+    struct shared s = { .part = part, .ctx = ctx, .n = n, .error = LT_ERROR_INIT };
+    pthread_mutex_lock(&p->lock);
+    s.next = p->shared;
+    p->shared = &s;
+    pthread_cond_broadcast(&p->change);
+    while (s.started < s.n)
+        run_part(p, &s);
+    while (s.finished < s.n)
+        pthread_cond_wait(&p->change, &p->lock);
+    pthread_mutex_unlock(&p->lock);
+    if (s.status && err) *err = s.error;
+    return s.status;
+}
+
+lt_status lt_pool_run(const lt_job *job, lt_error *err)
+{
+    struct pool pool = { .job = job, .error = LT_ERROR_INIT };
+    int threads = clamp_threads(job->threads);
+    /* Each thread may keep some memory between items. */
+    uint64_t kept = lt_job_keep(job) * (uint64_t)threads;
+    pool.memory = ceiling_of(job) - kept;
+    pool.threads = threads;
     pthread_mutex_init(&pool.lock, NULL);
+    pthread_cond_init(&pool.change, NULL);
     pthread_t ids[LT_MAX_THREADS];
-    struct worker workers[LT_MAX_THREADS];
+    lt_worker workers[LT_MAX_THREADS];
     int started = 0;
     /* The calling thread is worker 0; a thread that cannot be had is done without. */
-    for (int i = 1; i < threads; i++) {
-        workers[i] = (struct worker){ &pool, i };
+    for (int i = 1; i < threads && job->n_items; i++) {
+        workers[i] = (lt_worker){ &pool, i };
         if (pthread_create(&ids[i], NULL, run_worker, &workers[i])) break;
         started = i;
     }
-    workers[0] = (struct worker){ &pool, 0 };
+    workers[0] = (lt_worker){ &pool, 0 };
     run_worker(&workers[0]);
     for (int i = 1; i <= started; i++)
         pthread_join(ids[i], NULL);
+    pthread_cond_destroy(&pool.change);
     pthread_mutex_destroy(&pool.lock);
     if (pool.status && err) *err = pool.error;
     return pool.status;

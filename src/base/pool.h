@@ -1,20 +1,53 @@
 /* SPDX-License-Identifier: MIT */
-/* Runs independent work items on a few threads; locks for what they share. */
+/* Runs independent work items on a few threads, under a ceiling of work memory; locks for
+ * what items share. */
 #ifndef LT_BASE_POOL_H
 #define LT_BASE_POOL_H
 
 #include "loratool/error.h"
 
-/* Computes item; worker is in [0, threads) and indexes per-thread work memory. */
-typedef lt_status (*lt_work_fn)(void *ctx, size_t item, int worker, lt_error *err);
+/* The thread that works on an item. */
+typedef struct lt_worker lt_worker;
 
-/* Called in the calling order of completion, never concurrently; may be NULL. */
+/* In [0, threads): indexes work memory that a thread keeps from item to item. */
+int lt_worker_index(const lt_worker *worker);
+
+typedef lt_status (*lt_work_fn)(void *ctx, size_t item, lt_worker *worker, lt_error *err);
+
+/* Bytes of work memory that an item takes while it is worked on. */
+typedef uint64_t (*lt_need_fn)(void *ctx, size_t item);
+
+/* Called in the order of completion, never concurrently. */
 typedef void (*lt_done_fn)(void *ctx, size_t item);
 
-/* Items are started in index order. After a failure no further item is started; the
- * error reported is that of the failed item with the lowest index. */
-lt_status lt_pool_run(int threads, size_t n_items, lt_work_fn work, lt_done_fn done,
-    void *ctx, lt_error *err) LT_MUST_USE;
+typedef struct lt_job {
+    int threads;
+    uint64_t memory; /* ceiling in bytes; 0: what the neediest item takes and
+                        LT_SPARE_MEMORY beside it */
+    size_t n_items;
+    lt_work_fn work;
+    lt_need_fn need; /* NULL: items take nothing worth counting */
+    lt_done_fn done; /* NULL: nobody is told */
+    void *ctx;
+} lt_job;
+
+/* Items are started in index order, each as soon as a thread is free and the memory of
+ * those being worked on allows it; one that alone is over the ceiling runs alone. After
+ * a failure no further item is started; the error reported is that of the failed item
+ * with the lowest index. */
+lt_status lt_pool_run(const lt_job *job, lt_error *err) LT_MUST_USE;
+
+/* What a thread may keep between items so that the ceiling holds; bytes. */
+uint64_t lt_job_keep(const lt_job *job);
+
+/* One part of an item. Parts must not depend on one another. */
+typedef lt_status (*lt_part_fn)(void *ctx, size_t part, lt_error *err);
+
+/* Runs the n parts of the worker's item, helped by threads that have no item of their
+ * own; returns when all are done. The error is that of the failed part with the lowest
+ * index. worker NULL: the calling thread does it all. */
+lt_status lt_worker_share(
+    lt_worker *worker, size_t n, lt_part_fn part, void *ctx, lt_error *err) LT_MUST_USE;
 
 /* For state that several readers change. */
 typedef struct lt_lock lt_lock;

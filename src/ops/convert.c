@@ -143,13 +143,13 @@ static lt_status declare(struct converting *c, lt_error *err)
 
 /* ---- how --------------------------------------------------------------------------- */
 
-static lt_status convert_one(void *ctx, size_t i, int worker, lt_error *err)
+static lt_status convert_one(void *ctx, size_t i, lt_worker *worker, lt_error *err)
 {
     struct converting *c = ctx;
     const struct item *item = &c->items[i];
     if (item->shared) return LT_OK;
     return lt_cast_copy(c->writer, item->index, item->dtype, c->store, item->from,
-        &c->scratch[worker], err);
+        &c->scratch[lt_worker_index(worker)], err);
 }
 
 static void convert_done(void *ctx, size_t i)
@@ -187,7 +187,13 @@ static lt_status run_all(struct converting *c, lt_error *err)
     lt_convert_report *r = c->report;
     lt_status st = open_both(c, err);
     if (!st) st = declare(c, err);
-    if (!st) st = lt_pool_run(c->threads, c->n_items, convert_one, convert_done, c, err);
+    if (!st)
+        st = lt_pool_run(&(lt_job){ .threads = c->threads,
+                             .n_items = c->n_items,
+                             .work = convert_one,
+                             .done = convert_done,
+                             .ctx = c },
+            err);
     if (!st)
         st = lt_sidecars_copy(
             c->writer, c->store, c->options->output, &r->sidecars, &r->dropped, err);

@@ -83,13 +83,13 @@ static void multiply(float *p, size_t n, double by)
         p[i] = (float)(p[i] * by);
 }
 
-static lt_status extract_one(void *ctx, size_t index, int worker, lt_error *err)
+static lt_status extract_one(void *ctx, size_t index, lt_worker *worker, lt_error *err)
 {
     struct factoring *f = ctx;
     lt_extract_run *run = f->run;
     const lt_extract_item *item = &run->items[index];
     lt_extracted *result = &run->report->modules[index];
-    lt_scratch *scratch = &run->scratch[worker];
+    lt_scratch *scratch = &run->scratch[lt_worker_index(worker)];
     size_t out = (size_t)item->site->out, in = (size_t)item->site->in;
     size_t r = (size_t)item->rank, longest = (out > in ? out : in) * r;
     float *delta =
@@ -225,7 +225,12 @@ static lt_status write_adapter(lt_extract_run *run, lt_adapter_out *out, lt_erro
     lt_status st = prepare_report(run, err);
     if (!st) st = declare_modules(run, out, err);
     if (!st)
-        st = lt_pool_run(run->threads, run->n_items, extract_one, extract_done, &f, err);
+        st = lt_pool_run(&(lt_job){ .threads = run->threads,
+                             .n_items = run->n_items,
+                             .work = extract_one,
+                             .done = extract_done,
+                             .ctx = &f },
+            err);
     if (st) return st;
     finish_report(run);
     st = check_fidelity(run, err);

@@ -147,11 +147,11 @@ static lt_status compare_bytes(const lt_region *r, bool *changed, lt_error *err)
     return LT_OK;
 }
 
-static lt_status look_at(void *ctx, size_t index, int worker, lt_error *err)
+static lt_status look_at(void *ctx, size_t index, lt_worker *worker, lt_error *err)
 {
     struct looks *l = ctx;
     struct look *item = &l->items[index];
-    lt_scratch *scratch = &l->run->scratch[worker];
+    lt_scratch *scratch = &l->run->scratch[lt_worker_index(worker)];
     const lt_region *r = &item->region;
     if (!lt_dtype_get(r->a->dtype)->computes || !lt_dtype_get(r->b->dtype)->computes)
         return compare_bytes(r, &item->changed, err);
@@ -278,7 +278,11 @@ lt_status lt_extract_plan(lt_extract_run *run, lt_error *err)
 {
     struct looks l = { .run = run };
     lt_status st = gather(&l, err);
-    if (!st) st = lt_pool_run(run->threads, l.count, look_at, NULL, &l, err);
+    if (!st)
+        st = lt_pool_run(
+            &(lt_job){
+                .threads = run->threads, .n_items = l.count, .work = look_at, .ctx = &l },
+            err);
     for (size_t i = 0; i < l.count && !st; i++)
         st = sort_out(run, &l.items[i], err);
     if (!st && !run->n_items)

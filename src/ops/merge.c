@@ -198,13 +198,13 @@ static lt_status compute_tensor(const struct merging *g, size_t t,
     return LT_OK;
 }
 
-static lt_status merge_tensor(void *ctx, size_t t, int worker, lt_error *err)
+static lt_status merge_tensor(void *ctx, size_t t, lt_worker *worker, lt_error *err)
 {
     struct merging *g = ctx;
     const lt_tensor *from = lt_store_at(g->run->base, t);
     if (g->shared[t]) return LT_OK;
     const lt_replacement *own = &g->run->replacements[t];
-    lt_scratch *scratch = &g->scratch[worker];
+    lt_scratch *scratch = &g->scratch[lt_worker_index(worker)];
     lt_dtype dtype = target_dtype(g->run, from);
     if (own->tensor)
         return lt_cast_copy(g->writer, t, dtype, own->store, own->tensor, scratch, err);
@@ -294,7 +294,13 @@ static lt_status fill_output(struct merging *g, lt_error *err)
     if (!st) st = declare(g, err);
     if (!st) st = lt_notes_add_asides(&r->dropped, run->base, err);
     if (!st) st = lt_notes_add_metadata(&r->dropped, g->writer, run->base, err);
-    if (!st) st = lt_pool_run(run->threads, n, merge_tensor, merge_done, g, err);
+    if (!st)
+        st = lt_pool_run(&(lt_job){ .threads = run->threads,
+                             .n_items = n,
+                             .work = merge_tensor,
+                             .done = merge_done,
+                             .ctx = g },
+            err);
     if (!st) st = lt_hashes_fill(g->writer, err);
     if (!st)
         st = lt_sidecars_copy(

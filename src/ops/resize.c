@@ -194,13 +194,13 @@ static double sum_squares(const double *p, size_t n)
     return sum;
 }
 
-static lt_status resize_one(void *ctx, size_t index, int worker, lt_error *err)
+static lt_status resize_one(void *ctx, size_t index, lt_worker *worker, lt_error *err)
 {
     struct resizing *z = ctx;
     const struct item *item = &z->items[index];
     const lt_module *m = item->module;
     lt_resized *result = &z->report->modules[index];
-    lt_scratch *scratch = &z->scratch[worker];
+    lt_scratch *scratch = &z->scratch[lt_worker_index(worker)];
     struct work w;
     size_t out = (size_t)m->out, in = (size_t)m->in, r = (size_t)m->rank;
     size_t k = (size_t)item->rank, spectrum = (size_t)min_u64(r, min_u64(out, in));
@@ -323,7 +323,13 @@ static lt_status run_all(struct resizing *z, lt_error *err)
     if (!st) st = open_output(z, err);
     if (!st) st = declare(z, err);
     if (!st) st = prepare_report(z, err);
-    if (!st) st = lt_pool_run(z->threads, z->n_items, resize_one, resize_done, z, err);
+    if (!st)
+        st = lt_pool_run(&(lt_job){ .threads = z->threads,
+                             .n_items = z->n_items,
+                             .work = resize_one,
+                             .done = resize_done,
+                             .ctx = z },
+            err);
     if (!st) finish_report(z);
     if (!st && o->max_error && !(z->report->error <= *o->max_error))
         st = lt_error_set(err, LT_ERR_FIDELITY,

@@ -4,6 +4,7 @@
 
 #include "base/arena.h"
 #include "base/digest.h"
+#include "base/limits.h"
 #include "base/map.h"
 #include "base/mem.h"
 #include "base/outfile.h"
@@ -13,6 +14,7 @@
 
 #include <stdatomic.h>
 #include <sys/stat.h>
+#include <time.h>
 
 static char path[512];
 
@@ -63,11 +65,12 @@ struct job {
     size_t fail_at;
 };
 
-static lt_status work(void *ctx, size_t item, int worker, lt_error *err)
+static lt_status work(void *ctx, size_t item, lt_worker *worker, lt_error *err)
 {
     struct job *j = ctx;
+    int index = lt_worker_index(worker);
     atomic_fetch_add(&j->ran, 1);
-    if (worker < 0 || worker >= 4) return lt_error_set(err, LT_ERR_INTERNAL, "worker");
+    if (index < 0 || index >= 4) return lt_error_set(err, LT_ERR_INTERNAL, "worker");
     if (item < j->fail_at) return LT_OK;
     return lt_error_set(err, LT_ERR_NUMERIC, "item %zu", item);
 }
@@ -81,17 +84,121 @@ static void done(void *ctx, size_t item)
 static void test_pool(void)
 {
     for (int threads = 1; threads <= 4; threads++) {
-        struct job j = { 0, 0, SIZE_MAX };
-        CHECK(!lt_pool_run(threads, 1000, work, done, &j, NULL));
+        struct job j = { 0, 0, SIZE_MAX }, bad = { 0, 0, 100 };
+        lt_job job = { .threads = threads, .n_items = 1000, .work = work, .done = done };
+        job.ctx = &j;
+        CHECK(!lt_pool_run(&job, NULL));
         CHECK(j.ran == 1000 && j.done == 1000);
         lt_error err = LT_ERROR_INIT;
-        struct job bad = { 0, 0, 100 };
-        CHECK(lt_pool_run(threads, 1000, work, done, &bad, &err) == LT_ERR_NUMERIC);
+        job.ctx = &bad;
+        CHECK(lt_pool_run(&job, &err) == LT_ERR_NUMERIC);
         CHECK_STR(err.msg, "item 100");
         CHECK(bad.ran <= 100 + 2 * (size_t)threads && bad.done == 100);
-        CHECK(!lt_pool_run(threads, 0, work, done, &bad, NULL));
+        job.n_items = 0;
+        CHECK(!lt_pool_run(&job, NULL));
     }
     CHECK(lt_cpu_count() >= 1);
+}
+
+/* ---- the pool's memory budget ---- */
+
+struct budget {
+    atomic_ullong held, most;
+    atomic_size_t alone; /* items over the ceiling that had company */
+    atomic_size_t running;
+};
+
+static uint64_t need(void *ctx, size_t item)
+{
+    (void)ctx;
+    return item == 5 ? 5000 : 100 * (item % 7);
+}
+
+static lt_status hold(void *ctx, size_t item, lt_worker *worker, lt_error *err)
+{
+    struct budget *b = ctx;
+    (void)worker;
+    (void)err;
+    uint64_t mine = need(NULL, item), now = atomic_fetch_add(&b->held, mine) + mine;
+    size_t others = atomic_fetch_add(&b->running, 1);
+    uint64_t most = atomic_load(&b->most);
+    if (item == 5 && others) atomic_fetch_add(&b->alone, 1);
+    while (item != 5 && now > most && !atomic_compare_exchange_weak(&b->most, &most, now))
+        ;
+    struct timespec pause = { 0, 200000 };
+    nanosleep(&pause, NULL);
+    atomic_fetch_sub(&b->running, 1);
+    atomic_fetch_sub(&b->held, mine);
+    return LT_OK;
+}
+
+static void test_budget(void)
+{
+    for (int threads = 1; threads <= 4; threads++) {
+        struct budget b = { 0 };
+        lt_job job = { .threads = threads,
+            .memory = 1600,
+            .n_items = 60,
+            .work = hold,
+            .need = need,
+            .ctx = &b };
+        CHECK(!lt_pool_run(&job, NULL));
+        CHECK(b.most <= 1600 - lt_job_keep(&job) * (uint64_t)threads && b.most >= 600);
+        CHECK(b.alone == 0 && b.held == 0);
+        job.memory = 0;
+        CHECK(lt_job_keep(&job) == (5000 + LT_SPARE_MEMORY) / (uint64_t)(4 * threads));
+    }
+}
+
+/* ---- items in parts ---- */
+
+enum { PARTS = 200 };
+
+struct parts {
+    size_t seen[PARTS], fail_from;
+    atomic_size_t total;
+};
+
+static lt_status count_part(void *ctx, size_t part, lt_error *err)
+{
+    struct parts *p = ctx;
+    p->seen[part]++;
+    if (part >= p->fail_from) return lt_error_set(err, LT_ERR_NUMERIC, "part %zu", part);
+    return LT_OK;
+}
+
+static lt_status in_parts(void *ctx, size_t item, lt_worker *worker, lt_error *err)
+{
+    (void)item;
+    struct parts mine = { .fail_from = SIZE_MAX };
+    lt_status st = lt_worker_share(worker, PARTS, count_part, &mine, err);
+    for (size_t i = 0; i < PARTS; i++)
+        atomic_fetch_add(&((struct parts *)ctx)->total, mine.seen[i] == 1);
+    return st;
+}
+
+static lt_status fails_in_parts(void *ctx, size_t item, lt_worker *worker, lt_error *err)
+{
+    (void)item;
+    return lt_worker_share(worker, PARTS, count_part, ctx, err);
+}
+
+static void test_share(void)
+{
+    for (int threads = 1; threads <= 4; threads++) {
+        struct parts all = { .fail_from = 0 }, bad = { .fail_from = 37 };
+        lt_job job = { .threads = threads, .n_items = 50, .work = in_parts, .ctx = &all };
+        CHECK(!lt_pool_run(&job, NULL));
+        CHECK(all.total == 50 * PARTS);
+        lt_error err = LT_ERROR_INIT;
+        job = (lt_job){ .threads = threads, .n_items = 1, .work = fails_in_parts };
+        job.ctx = &bad;
+        CHECK(lt_pool_run(&job, &err) == LT_ERR_NUMERIC);
+        CHECK_STR(err.msg, "part 37");
+    }
+    struct parts alone = { .fail_from = SIZE_MAX };
+    CHECK(!lt_worker_share(NULL, PARTS, count_part, &alone, NULL));
+    CHECK(alone.seen[0] == 1 && alone.seen[PARTS - 1] == 1);
 }
 
 static bool holds(const char *text)
@@ -191,7 +298,8 @@ static void test_sha256(void)
 int main(void)
 {
     static const unit_test tests[] = { TEST(test_sizes), TEST(test_map), TEST(test_pool),
-        TEST(test_outfile), TEST(test_errors), TEST(test_sha256) };
+        TEST(test_budget), TEST(test_share), TEST(test_outfile), TEST(test_errors),
+        TEST(test_sha256) };
     temp_path(path, sizeof path, "base");
     int rc = RUN_TESTS(tests);
     unlink(path);

@@ -76,7 +76,7 @@ static lt_status put_positions(lt_writer *writer, size_t index, uint64_t n, lt_e
     return LT_OK;
 }
 
-static lt_status make_base(void *ctx, size_t index, int worker, lt_error *err)
+static lt_status make_base(void *ctx, size_t index, lt_worker *worker, lt_error *err)
 {
     const struct run *run = ctx;
     const synth_noise *noise = run->job->noise;
@@ -85,8 +85,10 @@ static lt_status make_base(void *ctx, size_t index, int worker, lt_error *err)
     uint64_t cap = min_count(t->count, TILE),
              stream = synth_noise_stream(noise, t->name, P_BASE);
     size_t element = lt_dtype_get(t->dtype)->bits / 8;
-    void *raw = lt_scratch_get(&run->scratch[worker], S_RAW, cap, element, err);
-    float *tile = lt_scratch_get(&run->scratch[worker], S_TILE, cap, sizeof *tile, err);
+    void *raw =
+        lt_scratch_get(&run->scratch[lt_worker_index(worker)], S_RAW, cap, element, err);
+    float *tile = lt_scratch_get(
+        &run->scratch[lt_worker_index(worker)], S_TILE, cap, sizeof *tile, err);
     lt_status st = raw && tile ? LT_OK : LT_ERR_NOMEM;
     for (uint64_t at = 0; at < t->count && !st; at += cap) {
         size_t n = (size_t)min_count(t->count - at, cap);
@@ -171,7 +173,7 @@ static lt_status tune_rows(const struct run *run, const struct work *w, uint64_t
     return lt_writer_put(run->writer, w->index, first * to, w->raw, n * to, err);
 }
 
-static lt_status make_tuned(void *ctx, size_t index, int worker, lt_error *err)
+static lt_status make_tuned(void *ctx, size_t index, lt_worker *worker, lt_error *err)
 {
     const struct run *run = ctx;
     struct work w = {
@@ -180,7 +182,7 @@ static lt_status make_tuned(void *ctx, size_t index, int worker, lt_error *err)
     w.from = lt_store_find(run->base, w.to->name);
     if (!lt_dtype_get(w.to->dtype)->computes)
         return lt_writer_copy(run->writer, index, run->base, w.from, err);
-    lt_status st = prepare(&w, &run->scratch[worker], err);
+    lt_status st = prepare(&w, &run->scratch[lt_worker_index(worker)], err);
     for (uint64_t row = 0; row < w.rows && !st; row += w.tile_rows)
         st = tune_rows(run, &w, row, min_count(w.rows - row, w.tile_rows), err);
     return st;
@@ -228,7 +230,12 @@ static lt_status write_file(struct run *run, lt_work_fn make, lt_error *err)
     lt_output output = { .path = run->job->output, .overwrite = true };
     if (!st) st = lt_writer_new(&run->writer, &output, err);
     if (!st) st = plan(run, err);
-    if (!st) st = lt_pool_run(threads, run->job->layout->count, make, NULL, run, err);
+    if (!st)
+        st = lt_pool_run(&(lt_job){ .threads = threads,
+                             .n_items = run->job->layout->count,
+                             .work = make,
+                             .ctx = run },
+            err);
     if (!st) st = lt_writer_commit(run->writer, err);
     lt_writer_close(run->writer);
     for (int i = 0; run->scratch && i < threads; i++)
