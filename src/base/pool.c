@@ -231,6 +231,18 @@ void lt_lock_give(lt_lock *lock)
     pthread_mutex_unlock(&lock->mutex);
 }
 
+void lt_once_run(lt_once *once, void (*init)(void))
+{
+    static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+    if (once->done) return;
+    pthread_mutex_lock(&mutex);
+    if (!once->done) {
+        init();
+        once->done = true;
+    }
+    pthread_mutex_unlock(&mutex);
+}
+
 /* cgroup v2: "max 100000" or "QUOTA PERIOD", in microseconds. */
 static int cgroup_cpus(void)
 {

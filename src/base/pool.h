@@ -6,6 +6,8 @@
 
 #include "loratool/error.h"
 
+#include <stdbool.h>
+
 /* The thread that works on an item. */
 typedef struct lt_worker lt_worker;
 
@@ -56,6 +58,14 @@ lt_status lt_lock_new(lt_lock **out, lt_error *err) LT_MUST_USE;
 void lt_lock_free(lt_lock *lock); /* NULL allowed */
 void lt_lock_take(lt_lock *lock);
 void lt_lock_give(lt_lock *lock);
+
+/* Work that is done once in a process, by whoever needs it first; others wait for it.
+ * Starts zeroed. init must not call lt_once_run itself. */
+typedef struct lt_once {
+    _Atomic bool done;
+} lt_once;
+
+void lt_once_run(lt_once *once, void (*init)(void));
 
 /* The cores this process may use (affinity mask and cgroup quota), at least 1. */
 int lt_cpu_count(void);

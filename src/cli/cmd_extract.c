@@ -158,6 +158,5 @@ const lt_command lt_cmd_extract = {
     .options = options,
     .options_size = sizeof(struct options),
     .defaults = &defaults,
-    .heavy = true,
     .run = run,
 };

@@ -228,6 +228,5 @@ const lt_command lt_cmd_merge = {
     .options = options,
     .options_size = sizeof(struct options),
     .notes = notes,
-    .heavy = true,
     .run = run,
 };

@@ -142,6 +142,5 @@ const lt_command lt_cmd_resize = {
     .options = options,
     .options_size = sizeof(struct options),
     .defaults = &defaults,
-    .heavy = true,
     .run = run,
 };

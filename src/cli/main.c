@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "cli/commands.h"
 #include "cli/report.h"
-#include "tensor/linalg.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -9,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <unistd.h>
 
 /* The product's exit codes; documented in loratool(1). */
 static int exit_code(lt_status st)
@@ -80,15 +78,6 @@ static lt_status run_command(
     return c->run(options, argc - first, argv + first, err);
 }
 
-/* Starts the program anew with OPENBLAS_CORETYPE set, where that makes BLAS several times
- * faster; the variable is then set, so this happens once. */
-static void use_better_core(char **argv)
-{
-    const char *core = lt_linalg_better_core();
-    if (!core || setenv("OPENBLAS_CORETYPE", core, 1)) return;
-    execv("/proc/self/exe", argv); /* when it fails, the run is only slower */
-}
-
 static int run(const lt_command *c, int argc, char **argv)
 {
     lt_error err = LT_ERROR_INIT;
@@ -122,7 +111,6 @@ int main(int argc, char **argv)
     }
     if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")) return usage(stdout, 0);
     const lt_command *c = lt_command_find(argv[1]);
-    if (c && c->heavy) use_better_core(argv);
     if (c) return run(c, argc - 1, argv + 1);
     fprintf(stderr, "loratool: unknown command '%s'\n", argv[1]);
     return usage(stderr, 2);

@@ -43,7 +43,6 @@ struct lt_command {
     size_t options_size;  /* of the option struct */
     const void *defaults; /* an option struct, or NULL for zeros */
     const char *notes;    /* more help text, or NULL */
-    bool heavy;           /* does dense algebra */
     /* options is the filled struct; args are the operands. */
     lt_status (*run)(void *options, int n_args, char **args, lt_error *err);
 };

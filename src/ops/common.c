@@ -5,7 +5,6 @@
 #include "base/pool.h"
 #include "loratool/loratool.h"
 #include "tensor/convert.h"
-#include "tensor/linalg.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -15,9 +14,10 @@
 #include <sys/resource.h>
 #include <time.h>
 
+/* All that needs preparing is done where it is first needed, so that small commands stay
+ * fast; programs call this for the release that does need it. */
 void lt_init(void)
 {
-    lt_linalg_init();
 }
 
 const char *lt_version(void)

@@ -254,6 +254,7 @@ static lt_status run_all(lt_extract_run *run, lt_error *err)
         .family = lt_model_family(run->model) };
     st = lt_adapter_out_new(&out, &plan, err);
     if (!st) st = lt_extract_plan(run, err);
+    if (!st) st = lt_linalg_load(err);
     if (!st) st = write_adapter(run, out, err);
     lt_adapter_out_close(out);
     return st;

@@ -318,7 +318,8 @@ static lt_status write_model(lt_merge_run *run, lt_error *err)
     run->threads = lt_thread_count(run->options->threads);
     g.scratch = lt_alloc((uint64_t)run->threads, sizeof *g.scratch, err);
     g.shared = lt_alloc(lt_store_count(run->base), sizeof *g.shared, err);
-    lt_status st = g.scratch && g.shared ? fill_output(&g, err) : LT_ERR_NOMEM;
+    lt_status st = g.scratch && g.shared ? lt_linalg_load(err) : LT_ERR_NOMEM;
+    if (!st) st = fill_output(&g, err);
     lt_writer_close(g.writer);
     for (int i = 0; g.scratch && i < run->threads; i++)
         lt_scratch_release(&g.scratch[i]);

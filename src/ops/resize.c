@@ -4,6 +4,7 @@
 #include "base/limits.h"
 #include "base/pool.h"
 #include "tensor/convert.h"
+#include "tensor/linalg.h"
 #include "tensor/lowrank.h"
 
 #include <math.h>
@@ -323,6 +324,7 @@ static lt_status run_all(struct resizing *z, lt_error *err)
     if (!st) st = open_output(z, err);
     if (!st) st = declare(z, err);
     if (!st) st = prepare_report(z, err);
+    if (!st) st = lt_linalg_load(err);
     if (!st)
         st = lt_pool_run(&(lt_job){ .threads = z->threads,
                              .n_items = z->n_items,

@@ -2,8 +2,10 @@
 #include "tensor/linalg.h"
 
 #include "base/mem.h"
+#include "base/pool.h"
 
 #include <cblas.h>
+#include <dlfcn.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,41 +25,136 @@ void dgesvd_(const char *jobu, const char *jobvt, const int *m, const int *n, do
     const int *lda, double *s, double *u, const int *ldu, double *vt, const int *ldvt,
     double *work, const int *lwork, int *info);
 
-void lt_linalg_init(void)
+/* Every routine that is used, by its name in the library. */
+#define ROUTINES(X)             \
+    X(openblas_get_corename)    \
+    X(openblas_set_num_threads) \
+    X(cblas_sgemm)              \
+    X(cblas_dgemm)              \
+    X(cblas_dsyrk)              \
+    X(dsyevd_)                  \
+    X(dgeqrf_)                  \
+    X(dorgqr_)                  \
+    X(dgesdd_)                  \
+    X(dgesvd_)
+
+static struct {
+#define MEMBER(name) __typeof__(name) *name;
+    ROUTINES(MEMBER)
+} blas;
+
+static struct {
+    lt_once once;
+    lt_status status;
+    lt_error error;
+} loading;
+
+/* Sets name for the time in which the library is loaded; value NULL: leaves it alone. */
+struct setting {
+    const char *name, *value;
+    char *before;
+};
+
+static void set_for_now(struct setting *s)
 {
-    openblas_set_num_threads(1);
+    const char *now = getenv(s->name);
+    s->before = now ? strdup(now) : NULL;
+    if (now && !s->before) s->value = NULL; /* it could not be restored */
+    if (s->value) setenv(s->name, s->value, 1);
 }
 
-#if defined(__x86_64__)
-/* 2: AVX-512, 1: AVX2 and FMA, 0: older. */
-static int processor_level(void)
+static void restore(struct setting *s)
 {
+    if (s->value && s->before)
+        setenv(s->name, s->before, 1);
+    else if (s->value)
+        unsetenv(s->name);
+    free(s->before);
+}
+
+/* One thread from the start: else the library makes a pool of its own, one thread a
+ * processor. By its plain name, as the linker would have found it, or from where it was
+ * when this was built. */
+static void *open_library(const char *core)
+{
+    struct setting threads = { .name = "OPENBLAS_NUM_THREADS", .value = "1" };
+    struct setting coretype = { .name = "OPENBLAS_CORETYPE", .value = core };
+    set_for_now(&threads);
+    set_for_now(&coretype);
+    void *library = dlopen(LORATOOL_OPENBLAS, RTLD_LAZY | RTLD_LOCAL);
+    if (!library) library = dlopen(LORATOOL_OPENBLAS_PATH, RTLD_LAZY | RTLD_LOCAL);
+    restore(&coretype);
+    restore(&threads);
+    return library;
+}
+
+static lt_status find_routines(void *library, lt_error *err)
+{
+    void *found;
+#define FIND(name)                                                                       \
+    found = dlsym(library, #name);                                                       \
+    if (!found)                                                                          \
+        return lt_error_set(err, LT_ERR_UNSUPPORTED, LORATOOL_OPENBLAS " lacks " #name); \
+    memcpy(&blas.name, &found, sizeof found);
+    ROUTINES(FIND)
+    return LT_OK;
+}
+
+/* Releases older than the processor take it for a Prescott of 2004 and run at a quarter
+ * of the speed. The core type to ask for then; NULL when the library found one that is
+ * as good as the processor, or the user has chosen. */
+static const char *better_core(void)
+{
+#if defined(__x86_64__)
+    static const char *const old[] = { "Prescott", "Core2", "Penryn", "Dunnington",
+        "Atom", "Nehalem", "Sandybridge", "Katmai", "Northwood", "Banias" };
+    const char *core = blas.openblas_get_corename();
+    bool outdated = false;
+    for (size_t i = 0; core && i < sizeof old / sizeof *old; i++)
+        outdated = outdated || !strcmp(core, old[i]);
+    if (!outdated || getenv("OPENBLAS_CORETYPE")) return NULL;
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq")
         && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
-        return 2;
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? 1 : 0;
+        return "SkylakeX";
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return "Haswell";
+#endif
+    return NULL;
 }
 
-const char *lt_linalg_better_core(void)
+/* The library chooses its kernels while it is loaded: to choose others it has to go and
+ * come again, which takes a millisecond or two. Where it cannot go, because the host
+ * program uses it too, it stays as it was. */
+static lt_status load(lt_error *err)
 {
-    static const char *const old[] = { "Prescott", "Core2", "Penryn", "Dunnington",
-        "Atom", "Nehalem", "Sandybridge", "Katmai", "Northwood", "Banias" };
-    const char *core = openblas_get_corename();
-    if (getenv("OPENBLAS_CORETYPE") || !core) return NULL;
-    for (size_t i = 0; i < sizeof old / sizeof *old; i++)
-        if (!strcmp(core, old[i])) {
-            int level = processor_level();
-            return level == 2 ? "SkylakeX" : level == 1 ? "Haswell" : NULL;
-        }
-    return NULL;
+    void *library = open_library(NULL);
+    lt_status st = library ? find_routines(library, err) : LT_OK;
+    const char *core = library && !st ? better_core() : NULL;
+    if (core) {
+        dlclose(library);
+        library = open_library(core);
+        st = library ? find_routines(library, err) : LT_OK;
+    }
+    if (!library) {
+        const char *why = dlerror();
+        return lt_error_set(err, LT_ERR_UNSUPPORTED, "cannot load OpenBLAS: %s",
+            why ? why : LORATOOL_OPENBLAS);
+    }
+    if (!st) blas.openblas_set_num_threads(1);
+    return st;
 }
-#else
-const char *lt_linalg_better_core(void)
+
+static void load_once(void)
 {
-    return NULL;
+    loading.status = load(&loading.error);
 }
-#endif
+
+lt_status lt_linalg_load(lt_error *err)
+{
+    lt_once_run(&loading.once, load_once);
+    if (loading.status && err) *err = loading.error;
+    return loading.status;
+}
 
 static enum CBLAS_TRANSPOSE trans(bool t)
 {
@@ -67,21 +164,23 @@ static enum CBLAS_TRANSPOSE trans(bool t)
 void lt_gemm_f32(
     size_t m, size_t n, size_t k, float alpha, lt_matf a, lt_matf b, float beta, float *c)
 {
-    cblas_sgemm(CblasRowMajor, trans(a.t), trans(b.t), (blasint)m, (blasint)n, (blasint)k,
-        alpha, a.p, (blasint)a.stride, b.p, (blasint)b.stride, beta, c, (blasint)n);
+    blas.cblas_sgemm(CblasRowMajor, trans(a.t), trans(b.t), (blasint)m, (blasint)n,
+        (blasint)k, alpha, a.p, (blasint)a.stride, b.p, (blasint)b.stride, beta, c,
+        (blasint)n);
 }
 
 void lt_gemm_f64(size_t m, size_t n, size_t k, double alpha, lt_matd a, lt_matd b,
     double beta, double *c)
 {
-    cblas_dgemm(CblasRowMajor, trans(a.t), trans(b.t), (blasint)m, (blasint)n, (blasint)k,
-        alpha, a.p, (blasint)a.stride, b.p, (blasint)b.stride, beta, c, (blasint)n);
+    blas.cblas_dgemm(CblasRowMajor, trans(a.t), trans(b.t), (blasint)m, (blasint)n,
+        (blasint)k, alpha, a.p, (blasint)a.stride, b.p, (blasint)b.stride, beta, c,
+        (blasint)n);
 }
 
 void lt_syrk_f64(size_t n, size_t k, lt_matd a, double *c)
 {
-    cblas_dsyrk(CblasRowMajor, CblasUpper, trans(a.t), (blasint)n, (blasint)k, 1.0, a.p,
-        (blasint)a.stride, 1.0, c, (blasint)n);
+    blas.cblas_dsyrk(CblasRowMajor, CblasUpper, trans(a.t), (blasint)n, (blasint)k, 1.0,
+        a.p, (blasint)a.stride, 1.0, c, (blasint)n);
 }
 
 void lt_mirror_upper(size_t n, double *c)
@@ -103,14 +202,14 @@ lt_status lt_eig_sym(size_t n, double *a, double *w, lt_error *err)
     if (n > INT_MAX / 8) return too_large(n, err);
     int in = (int)n, info = 0, lwork = -1, liwork = -1, isize = 0;
     double size = 0;
-    dsyevd_("V", "U", &in, a, &in, w, &size, &lwork, &isize, &liwork, &info);
+    blas.dsyevd_("V", "U", &in, a, &in, w, &size, &lwork, &isize, &liwork, &info);
     if (size >= INT_MAX) return too_large(n, err);
     lwork = (int)size;
     liwork = isize;
     double *work = lt_alloc_work((uint64_t)lwork, sizeof *work, err);
     int *iwork = lt_alloc_work((uint64_t)liwork, sizeof *iwork, err);
     lt_status st = work && iwork ? LT_OK : LT_ERR_NOMEM;
-    if (!st) dsyevd_("V", "U", &in, a, &in, w, work, &lwork, iwork, &liwork, &info);
+    if (!st) blas.dsyevd_("V", "U", &in, a, &in, w, work, &lwork, iwork, &liwork, &info);
     lt_free(iwork);
     lt_free(work);
     if (!st && info)
@@ -126,13 +225,13 @@ lt_status lt_lq(size_t k, size_t n, double *a, double *l, lt_error *err)
     double *tau = lt_alloc_work(k, sizeof *tau, err);
     double *work = lt_alloc_work((uint64_t)lwork, sizeof *work, err);
     lt_status st = tau && work ? LT_OK : LT_ERR_NOMEM;
-    if (!st) dgeqrf_(&in, &ik, a, &in, tau, work, &lwork, &info);
+    if (!st) blas.dgeqrf_(&in, &ik, a, &in, tau, work, &lwork, &info);
     if (!st && !info && l) {
         memset(l, 0, k * k * sizeof *l);
         for (size_t i = 0; i < k; i++)
             memcpy(l + i * k, a + i * n, (i + 1) * sizeof *l);
     }
-    if (!st && !info) dorgqr_(&in, &ik, &ik, a, &in, tau, work, &lwork, &info);
+    if (!st && !info) blas.dorgqr_(&in, &ik, &ik, a, &in, tau, work, &lwork, &info);
     if (!st && info) st = lt_error_set(err, LT_ERR_INTERNAL, "QR failed: %d", info);
     lt_free(work);
     lt_free(tau);
@@ -145,7 +244,7 @@ static int run_gesdd(int m, int n, int p, double *a, double *u, double *s, doubl
     double *work, int lwork, int *iwork)
 {
     int info = 0;
-    dgesdd_("S", &n, &m, a, &n, s, vt, &n, u, &p, work, &lwork, iwork, &info);
+    blas.dgesdd_("S", &n, &m, a, &n, s, vt, &n, u, &p, work, &lwork, iwork, &info);
     return info;
 }
 
@@ -153,7 +252,7 @@ static int run_gesvd(int m, int n, int p, double *a, double *u, double *s, doubl
     double *work, int lwork)
 {
     int info = 0;
-    dgesvd_("S", "S", &n, &m, a, &n, s, vt, &n, u, &p, work, &lwork, &info);
+    blas.dgesvd_("S", "S", &n, &m, a, &n, s, vt, &n, u, &p, work, &lwork, &info);
     return info;
 }
 

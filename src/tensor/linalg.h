@@ -1,6 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* Dense algebra on row-major matrices; the only user of BLAS and LAPACK. All calls run on
- * the calling thread alone (lt_linalg_init sees to it) and may run concurrently. */
+ * the calling thread alone and may run concurrently.
+ *
+ * OpenBLAS is loaded when it is first needed, not when the program starts: loading it
+ * costs more than all that `info` does. So the rule: whoever starts such work (an
+ * operation, a test program) calls lt_linalg_load before any other function of this
+ * header; only lt_mirror_upper and lt_energy_f32 do without. */
 #ifndef LT_TENSOR_LINALG_H
 #define LT_TENSOR_LINALG_H
 
@@ -21,15 +26,11 @@ typedef struct lt_matd {
     bool t;
 } lt_matd;
 
-/* Makes BLAS single-threaded: the worker pool is the only source of threads, and one
- * thread per product keeps results independent of -j. Call once, before any thread. */
-void lt_linalg_init(void);
-
-/* Older OpenBLAS releases take processors newer than themselves for a Prescott of 2004
- * and run at a quarter of the speed. Returns the core type to ask for instead, by the
- * environment variable OPENBLAS_CORETYPE before the library is loaded; NULL when the one
- * in use is as good as the processor, or the user has set the variable. */
-const char *lt_linalg_better_core(void);
+/* Loads OpenBLAS, once in a process; later calls only give the first one's result. BLAS
+ * is single-threaded afterwards: the worker pool is the only source of threads, and one
+ * thread per product keeps results independent of -j. The first call changes environment
+ * variables for a moment, so no other thread should read them then. */
+lt_status lt_linalg_load(lt_error *err) LT_MUST_USE;
 
 /* c (m x n, stride n) = alpha * op(a) (m x k) * op(b) (k x n) + beta * c */
 void lt_gemm_f32(size_t m, size_t n, size_t k, float alpha, lt_matf a, lt_matf b,

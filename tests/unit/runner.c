@@ -2,6 +2,7 @@
 #include "runner.h"
 
 #include "loratool/loratool.h"
+#include "tensor/linalg.h"
 
 static size_t checks, failures;
 
@@ -17,6 +18,7 @@ bool unit_check(bool ok, const char *file, int line, const char *what)
 int unit_run(const unit_test *tests, size_t count)
 {
     lt_init();
+    CHECK(!lt_linalg_load(NULL));
     for (size_t i = 0; i < count; i++) {
         size_t before = failures, done = checks;
         tests[i].run();

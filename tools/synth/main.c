@@ -3,6 +3,7 @@
 #include "synth.h"
 
 #include "loratool/loratool.h"
+#include "tensor/linalg.h"
 
 #include <getopt.h>
 #include <inttypes.h>
@@ -178,6 +179,7 @@ static lt_status write_output(
     synth_noise noise;
     uint64_t own_seed = s->adapter ? 2 : s->tune ? 1 : 0;
     lt_status st = synth_noise_init(&noise, s->has_seed ? s->seed : own_seed, err);
+    if (!st) st = lt_linalg_load(err);
     s->job.layout = layout;
     s->job.noise = &noise;
     if (!st && s->adapter)
