@@ -62,7 +62,9 @@ typedef struct lt_extract_options {
     lt_factor_split split;
     bool all_modules; /* also those that kohya-style loaders have no name for */
     bool overwrite;
-    int threads; /* 0: all cores */
+    int threads;     /* 0: all cores */
+    uint64_t memory; /* bytes of work memory not to go above where there is a choice; 0:
+                        a few hundred MB beyond what the largest layer takes */
     lt_progress progress;
 } lt_extract_options;
 
@@ -72,6 +74,7 @@ typedef struct lt_extracted {
     uint64_t rank;
     double energy;   /* || delta ||^2 */
     double residual; /* || delta - scale * up * down ||^2, factors as stored */
+    double seconds;  /* that it took */
 } lt_extracted;
 
 typedef struct lt_extract_report {

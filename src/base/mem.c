@@ -3,6 +3,9 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+
+#define HUGE_PAGE ((uint64_t)2 << 20)
 
 bool lt_mul_size(uint64_t a, uint64_t b, uint64_t *out)
 {
@@ -24,11 +27,17 @@ void *lt_alloc_work(uint64_t n, size_t item_size, lt_error *err)
         return NULL;
     }
     rounded &= ~(uint64_t)63;
-    void *p = aligned_alloc(64, rounded ? (size_t)rounded : 64);
+    bool large = rounded >= 4 * HUGE_PAGE;
+    if (large) rounded = (rounded + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
+    void *p = aligned_alloc(large ? HUGE_PAGE : 64, rounded ? (size_t)rounded : 64);
     if (!p) {
         lt_error_set(
             err, LT_ERR_NOMEM, "out of memory: %llu bytes", (unsigned long long)rounded);
     }
+#ifdef MADV_HUGEPAGE
+    /* Fewer page faults; where the system has none to give, nothing is lost. */
+    if (p && large) madvise(p, (size_t)rounded, MADV_HUGEPAGE);
+#endif
     return p;
 }
 
@@ -85,6 +94,14 @@ void lt_scratch_release(lt_scratch *scratch)
     for (int i = 0; i < LT_SCRATCH_SLOTS; i++)
         lt_free(scratch->slot[i]);
     *scratch = (lt_scratch){ 0 };
+}
+
+void lt_scratch_trim(lt_scratch *scratch, uint64_t keep)
+{
+    uint64_t size = 0;
+    for (int i = 0; i < LT_SCRATCH_SLOTS; i++)
+        size += scratch->size[i];
+    if (size > keep) lt_scratch_release(scratch);
 }
 
 char *lt_strdup(const char *s, lt_error *err)

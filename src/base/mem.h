@@ -39,6 +39,9 @@ void *lt_scratch_get(
     lt_scratch *scratch, int slot, uint64_t n, size_t item_size, lt_error *err);
 void lt_scratch_release(lt_scratch *scratch);
 
+/* Gives all of it back when it holds more than keep bytes. */
+void lt_scratch_trim(lt_scratch *scratch, uint64_t keep);
+
 char *lt_strdup(const char *s, lt_error *err); /* release with free */
 
 #endif

@@ -3,6 +3,7 @@
 #include "cli/report.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -55,6 +56,16 @@ static void raise_file_limit(void)
     setrlimit(RLIMIT_NOFILE, &limit); /* when it fails, many files are an error later */
 }
 
+/* The C library gives blocks of 128 KB and more back to the system at once by default:
+ * work memory that comes and goes with every tensor would cost a page fault a page. */
+static void keep_small_blocks(void)
+{
+#ifdef M_MMAP_THRESHOLD
+    mallopt(M_MMAP_THRESHOLD, 8 << 20);
+    mallopt(M_TRIM_THRESHOLD, 32 << 20);
+#endif
+}
+
 static int usage(FILE *to, int code)
 {
     fprintf(to, "usage: loratool COMMAND [OPTION]...\n\n");
@@ -104,6 +115,7 @@ int main(int argc, char **argv)
     lt_init();
     catch_signals();
     raise_file_limit();
+    keep_small_blocks();
     if (argc < 2) return usage(stderr, 2);
     if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V")) {
         printf("loratool %s\n", lt_version());

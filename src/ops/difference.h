@@ -5,6 +5,7 @@
 #define LT_OPS_DIFFERENCE_H
 
 #include "ops/common.h"
+#include "tensor/panels.h"
 
 /* The same elements on both sides: count of them, starting at element first. */
 typedef struct lt_region {
@@ -14,7 +15,7 @@ typedef struct lt_region {
 } lt_region;
 
 /* *changed: some |difference| is above min_diff (or is NaN). Stops at the first one. Uses
- * slots 8..11 of scratch, as all here do. */
+ * slots 8..11 of scratch. */
 lt_status lt_region_changed(const lt_region *region, double min_diff, bool *changed,
     lt_scratch *scratch, lt_error *err) LT_MUST_USE;
 
@@ -22,8 +23,12 @@ lt_status lt_region_changed(const lt_region *region, double min_diff, bool *chan
 lt_status lt_region_energy(const lt_region *region, double *energy, lt_scratch *scratch,
     lt_error *err) LT_MUST_USE;
 
-/* dst = tuned - base in float32. LT_ERR_NUMERIC, naming the tensor, when not finite. */
-lt_status lt_region_delta(
-    const lt_region *region, float *dst, lt_scratch *scratch, lt_error *err) LT_MUST_USE;
+/* A region's difference is made in this many parts, which may run side by side. */
+size_t lt_region_parts(const lt_region *region);
+
+/* One part of delta = tuned - base in float32, rounded once, and its sum of squares.
+ * delta has the region's shape. LT_ERR_NUMERIC, naming the tensor, when not finite. */
+lt_status lt_region_delta(const lt_region *region, size_t part, lt_panels *delta,
+    double *energy, lt_error *err) LT_MUST_USE;
 
 #endif

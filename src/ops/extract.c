@@ -10,13 +10,27 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Slots 0..7 belong to the SVD, 8..11 to the difference. */
+/* Slots 0..7 belong to the SVD, 8..11 to the comparison. */
 enum slot { S_DELTA = 12, S_UP, S_DOWN, S_CAST };
+
+#define MAX_PARTS 64 /* of what is summed part by part */
 
 struct factoring {
     lt_extract_run *run;
     lt_adapter_out *out;
+    uint64_t keep; /* bytes of work memory that a thread keeps */
     size_t done;
+};
+
+/* What one module is worked on with. */
+struct work {
+    const lt_extract_item *item;
+    lt_worker *worker;
+    lt_panels delta; /* in the file's orientation */
+    float *up, *down;
+    void *cast;
+    double sums[MAX_PARTS];
+    double scale; /* of up * down, once it is taken off delta */
 };
 
 static double cost_of(const lt_extract_item *item)
@@ -40,40 +54,119 @@ static double alpha_of(const lt_extract_run *run, const lt_extract_item *item)
                                     : (double)item->rank;
 }
 
-/* Factors of delta in consumers' orientation: up (out x r), down (r x in). A transposed
- * weight has delta^T in the file: its factors swap places and are transposed. */
-static lt_status factor(const lt_extract_item *item, const float *delta, double energy,
-    lt_split split, float *up, float *down, lt_scratch *scratch, lt_error *err)
+static lt_status get_work(
+    struct work *w, const lt_extract_item *item, lt_scratch *s, lt_error *err)
 {
     size_t out = (size_t)item->site->out, in = (size_t)item->site->in;
-    size_t r = (size_t)item->rank;
-    if (!item->site->transposed)
-        return lt_lowrank(delta, out, in, r, energy, split, up, down, NULL, scratch, err);
-    float *b = lt_alloc_work(in * r, sizeof *b, err);
-    float *a = lt_alloc_work(r * out, sizeof *a, err);
-    lt_status st = a && b ? LT_OK : LT_ERR_NOMEM;
-    if (!st) st = lt_lowrank(delta, in, out, r, energy, split, b, a, NULL, scratch, err);
-    if (!st) {
-        lt_transpose(up, a, r, out);
-        lt_transpose(down, b, in, r);
-    }
-    lt_free(a);
-    lt_free(b);
+    size_t r = (size_t)item->rank, longest = (out > in ? out : in) * r;
+    bool turned = item->site->transposed;
+    w->item = item;
+    lt_panels_shape(&w->delta, turned ? in : out, turned ? out : in);
+    w->delta.data = lt_scratch_get(s, S_DELTA, (uint64_t)out * in, sizeof(float), err);
+    w->up = lt_scratch_get(s, S_UP, (uint64_t)out * r, sizeof(float), err);
+    w->down = lt_scratch_get(s, S_DOWN, (uint64_t)in * r, sizeof(float), err);
+    w->cast = lt_scratch_get(s, S_CAST, longest, sizeof(float), err);
+    return w->delta.data && w->up && w->down && w->cast ? LT_OK : LT_ERR_NOMEM;
+}
+
+/* Bytes that an item's work takes. */
+static uint64_t need(void *ctx, size_t index)
+{
+    const struct factoring *f = ctx;
+    const lt_extract_item *item = &f->run->items[index];
+    uint64_t out = item->site->out, in = item->site->in, r = item->rank;
+    uint64_t factors = (out + in + (out > in ? out : in)) * r;
+    return 4 * (out * in + factors) + lt_lowrank_need((size_t)out, (size_t)in, (size_t)r);
+}
+
+static double add_up(const struct work *w, size_t parts)
+{
+    double sum = 0;
+    for (size_t i = 0; i < parts; i++)
+        sum += w->sums[i];
+    return sum;
+}
+
+static lt_status make_part(void *ctx, size_t part, lt_error *err)
+{
+    struct work *w = ctx;
+    return lt_region_delta(&w->item->region, part, &w->delta, &w->sums[part], err);
+}
+
+static lt_status make_delta(struct work *w, double *energy, lt_error *err)
+{
+    size_t parts = lt_region_parts(&w->item->region);
+    lt_status st = lt_worker_share(w->worker, parts, make_part, w, err);
+    *energy = add_up(w, parts);
     return st;
 }
 
-/* delta -= scale * up * down, in the file's orientation; returns what is left. */
-static double subtract(const lt_site *s, size_t r, double scale, const float *up,
-    const float *down, float *delta)
+/* Factors of delta in consumers' orientation: up (out x r), down (r x in). A transposed
+ * weight has delta^T in the file: its factors swap places and are transposed. */
+static lt_status factor(
+    struct work *w, double energy, lt_split split, lt_scratch *scratch, lt_error *err)
 {
-    size_t out = (size_t)s->out, in = (size_t)s->in;
-    if (s->transposed)
-        lt_gemm_f32(in, out, r, (float)-scale, (lt_matf){ down, in, true },
-            (lt_matf){ up, r, true }, 1, delta);
+    size_t rows = w->delta.rows, columns = w->delta.columns, r = (size_t)w->item->rank;
+    lt_lowrank_job job = { .delta = &w->delta,
+        .rank = r,
+        .energy = energy,
+        .split = split,
+        .b = w->up,
+        .a = w->down,
+        .scratch = scratch,
+        .worker = w->worker };
+    if (!w->item->site->transposed) return lt_lowrank(&job, err);
+    job.b = lt_alloc_work(rows * r, sizeof *job.b, err);
+    job.a = lt_alloc_work(r * columns, sizeof *job.a, err);
+    lt_status st = job.b && job.a ? lt_lowrank(&job, err) : LT_ERR_NOMEM;
+    if (!st) {
+        lt_transpose(w->up, job.a, r, columns);
+        lt_transpose(w->down, job.b, rows, r);
+    }
+    lt_free(job.a);
+    lt_free(job.b);
+    return st;
+}
+
+/* One panel of delta -= scale * up * down, in the file's orientation; and what is left.
+ */
+static double subtract_panel(const struct work *w, size_t i)
+{
+    const lt_site *s = w->item->site;
+    const lt_panels *d = &w->delta;
+    size_t r = (size_t)w->item->rank, in = (size_t)s->in, first = i * d->width, width;
+    float *panel = lt_panel(d, i, &width);
+    lt_matf b = { w->up, r, false }, a = { w->down, in, false };
+    if (s->transposed) {
+        b = (lt_matf){ w->down, in, true };
+        a = (lt_matf){ w->up, r, true };
+    }
+    if (d->wide)
+        a.p += a.t ? first * a.stride : first;
     else
-        lt_gemm_f32(out, in, r, (float)-scale, (lt_matf){ up, r, false },
-            (lt_matf){ down, in, false }, 1, delta);
-    return lt_energy_f32(delta, out * in);
+        b.p += b.t ? first : first * b.stride;
+    size_t rows = d->wide ? d->side : width, columns = d->wide ? width : d->side;
+    lt_gemm_f32(rows, columns, r, (float)-w->scale, b, a, 1, panel);
+    return lt_energy_f32(panel, rows * columns);
+}
+
+/* The panels of one part: each part sums its own, in order. */
+static lt_status subtract_part(void *ctx, size_t part, lt_error *err)
+{
+    struct work *w = ctx;
+    (void)err;
+    w->sums[part] = 0;
+    for (size_t i = part; i < w->delta.count; i += MAX_PARTS)
+        w->sums[part] += subtract_panel(w, i);
+    return LT_OK;
+}
+
+static lt_status subtract(struct work *w, double *residual, lt_error *err)
+{
+    size_t parts = w->delta.count < MAX_PARTS ? w->delta.count : MAX_PARTS;
+    lt_status st = lt_worker_share(w->worker, parts, subtract_part, w, err);
+    *residual = add_up(w, parts);
+    return st;
 }
 
 static void multiply(float *p, size_t n, double by)
@@ -83,37 +176,43 @@ static void multiply(float *p, size_t n, double by)
         p[i] = (float)(p[i] * by);
 }
 
+/* Factors with alpha / rank taken out, written, and then as they were stored. */
+static lt_status store(struct factoring *f, struct work *w, lt_split split, lt_error *err)
+{
+    const lt_extract_item *item = w->item;
+    size_t r = (size_t)item->rank, n_up = (size_t)item->site->out * r;
+    size_t n_down = (size_t)item->site->in * r;
+    bool balanced = split == LT_SPLIT_SQRT;
+    w->scale = alpha_of(f->run, item) / (double)r;
+    multiply(w->up, n_up, balanced ? 1 / sqrt(w->scale) : 1 / w->scale);
+    multiply(w->down, n_down, balanced ? 1 / sqrt(w->scale) : 1);
+    lt_status st = lt_adapter_out_put(f->out, item->out_index, w->up, w->down, err);
+    if (st) return st;
+    lt_round_to(w->up, n_up, f->run->dtype, w->cast);
+    lt_round_to(w->down, n_down, f->run->dtype, w->cast);
+    return LT_OK;
+}
+
 static lt_status extract_one(void *ctx, size_t index, lt_worker *worker, lt_error *err)
 {
     struct factoring *f = ctx;
-    lt_extract_run *run = f->run;
-    const lt_extract_item *item = &run->items[index];
-    lt_extracted *result = &run->report->modules[index];
-    lt_scratch *scratch = &run->scratch[lt_worker_index(worker)];
-    size_t out = (size_t)item->site->out, in = (size_t)item->site->in;
-    size_t r = (size_t)item->rank, longest = (out > in ? out : in) * r;
-    float *delta =
-        lt_scratch_get(scratch, S_DELTA, (uint64_t)out * in, sizeof *delta, err);
-    float *up = lt_scratch_get(scratch, S_UP, (uint64_t)out * r, sizeof *up, err);
-    float *down = lt_scratch_get(scratch, S_DOWN, (uint64_t)in * r, sizeof *down, err);
-    void *cast = lt_scratch_get(scratch, S_CAST, longest, sizeof(float), err);
-    if (!delta || !up || !down || !cast) return LT_ERR_NOMEM;
-    lt_status st = lt_region_delta(&item->region, delta, scratch, err);
+    const lt_extract_item *item = &f->run->items[index];
+    lt_extracted *result = &f->run->report->modules[index];
+    lt_scratch *scratch = &f->run->scratch[lt_worker_index(worker)];
+    lt_factor_split wanted = f->run->options->split;
+    lt_split split = wanted == LT_FACTORS_UP ? LT_SPLIT_UP : LT_SPLIT_SQRT;
+    struct work w = { .worker = worker };
+    double started = lt_now();
+    lt_status st = get_work(&w, item, scratch, err);
+    if (!st) st = make_delta(&w, &result->energy, err);
     if (st) return st;
-    result->energy = lt_energy_f32(delta, out * in);
-    lt_split split = run->options->split == LT_FACTORS_UP ? LT_SPLIT_UP : LT_SPLIT_SQRT;
-    st = factor(item, delta, result->energy, split, up, down, scratch, err);
+    st = factor(&w, result->energy, split, scratch, err);
     if (st) return lt_error_where(err, "tensor '%s'", item->site->tensor->name);
-    double scale = alpha_of(run, item) / (double)r;
-    bool balanced = split == LT_SPLIT_SQRT;
-    multiply(up, out * r, balanced ? 1 / sqrt(scale) : 1 / scale);
-    multiply(down, in * r, balanced ? 1 / sqrt(scale) : 1);
-    st = lt_adapter_out_put(f->out, item->out_index, up, down, err);
-    if (st) return st;
-    lt_round_to(up, out * r, run->dtype, cast);
-    lt_round_to(down, in * r, run->dtype, cast);
-    result->residual = subtract(item->site, r, scale, up, down, delta);
-    return LT_OK;
+    st = store(f, &w, split, err);
+    if (!st) st = subtract(&w, &result->residual, err);
+    result->seconds = lt_now() - started;
+    lt_scratch_trim(scratch, f->keep);
+    return st;
 }
 
 static void extract_done(void *ctx, size_t index)
@@ -224,13 +323,15 @@ static lt_status write_adapter(lt_extract_run *run, lt_adapter_out *out, lt_erro
     qsort(run->items, run->n_items, sizeof *run->items, by_cost);
     lt_status st = prepare_report(run, err);
     if (!st) st = declare_modules(run, out, err);
-    if (!st)
-        st = lt_pool_run(&(lt_job){ .threads = run->threads,
-                             .n_items = run->n_items,
-                             .work = extract_one,
-                             .done = extract_done,
-                             .ctx = &f },
-            err);
+    lt_job job = { .threads = run->threads,
+        .memory = run->options->memory,
+        .n_items = run->n_items,
+        .work = extract_one,
+        .need = need,
+        .done = extract_done,
+        .ctx = &f };
+    f.keep = lt_job_keep(&job);
+    if (!st) st = lt_pool_run(&job, err);
     if (st) return st;
     finish_report(run);
     st = check_fidelity(run, err);

@@ -5,7 +5,7 @@
 #include "base/pool.h"
 #include "tensor/convert.h"
 #include "tensor/linalg.h"
-#include "tensor/lowrank.h"
+#include "tensor/lowrank_core.h"
 
 #include <math.h>
 #include <stdlib.h>

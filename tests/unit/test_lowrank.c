@@ -89,31 +89,91 @@ static void measure(const float *f, size_t m, size_t n, size_t k, const float *b
     lt_free(sv);
 }
 
+/* A job on f, whose elements are put into panels in uneven runs. */
+struct setup {
+    lt_panels panels;
+    lt_scratch scratch;
+    lt_lowrank_job job;
+};
+
+static void set_up(struct setup *s, const float *f, size_t m, size_t n, size_t k)
+{
+    *s = (struct setup){ 0 };
+    lt_panels_shape(&s->panels, m, n);
+    s->panels.data = lt_alloc(m * n, sizeof(float), NULL);
+    for (size_t at = 0, run; at < m * n; at += run) {
+        run = m * n - at < 997 ? m * n - at : 997;
+        lt_panels_put(&s->panels, at, f + at, run);
+    }
+    s->job = (lt_lowrank_job){ .delta = &s->panels,
+        .rank = k,
+        .energy = lt_energy_f32(f, m * n),
+        .b = lt_alloc(m * k, sizeof(float), NULL),
+        .a = lt_alloc(k * n, sizeof(float), NULL),
+        .sigma = lt_alloc(k, sizeof(double), NULL),
+        .scratch = &s->scratch };
+}
+
+static void tear_down(struct setup *s)
+{
+    lt_free(s->panels.data);
+    lt_free(s->job.b);
+    lt_free(s->job.a);
+    lt_free(s->job.sigma);
+    lt_scratch_release(&s->scratch);
+}
+
+/* The same for the leading j of the k columns of b and rows of a. */
+static void check_nested(
+    const struct setup *s, const float *f, size_t m, size_t n, size_t j)
+{
+    size_t k = s->job.rank;
+    float *b = lt_alloc(m * j, sizeof *b, NULL);
+    double error, best, norm;
+    for (size_t i = 0; i < m; i++)
+        memcpy(b + i * j, s->job.b + i * k, j * sizeof *b);
+    measure(f, m, n, j, b, s->job.a, &error, &best, &norm);
+    CHECK(error <= 1.001 * best + 1e-6 * norm);
+    lt_free(b);
+}
+
+static void check_matrix(float *f, size_t m, size_t n, size_t k, lt_split split,
+    const char *what, double *worst)
+{
+    struct setup s;
+    double error, best, norm;
+    set_up(&s, f, m, n, k);
+    s.job.split = split;
+    CHECK(!lt_lowrank(&s.job, NULL));
+    measure(f, m, n, k, s.job.b, s.job.a, &error, &best, &norm);
+    bool ok = error <= 1.001 * best + 3e-7 * norm;
+    bool certified = fabs(s.job.tail - error * error)
+        <= 2e-3 * error * error + (s.job.exact ? 1e-12 : 2e-7) * norm * norm;
+    if (!CHECK(ok) || !CHECK(certified))
+        printf("    %zux%zu rank %zu %s: %g, certified %g, best %g of %g (%zu, %s)\n", m,
+            n, k, what, error, sqrt(s.job.tail), best, norm, s.job.basis,
+            s.job.exact ? "exact" : "float");
+    if (best > 1e-4 * norm && error / best > *worst) *worst = error / best;
+    if (k >= 8) check_nested(&s, f, m, n, k / 2);
+    tear_down(&s);
+}
+
 static void check_one(size_t m, size_t n, size_t k, enum spectrum kind, double scale,
     lt_split split, double *worst)
 {
+    char what[32];
+    snprintf(what, sizeof what, "spectrum %d", (int)kind);
     float *f = make_matrix(m, n, kind, scale);
-    float *b = lt_alloc(m * k, sizeof *b, NULL), *a = lt_alloc(k * n, sizeof *a, NULL);
-    lt_scratch scratch = { 0 };
-    double error, best, norm, energy = lt_energy_f32(f, m * n);
-    CHECK(!lt_lowrank(f, m, n, k, energy, split, b, a, NULL, &scratch, NULL));
-    measure(f, m, n, k, b, a, &error, &best, &norm);
-    bool ok = error <= 1.001 * best + 1e-6 * norm;
-    if (!CHECK(ok))
-        printf("    %zux%zu rank %zu spectrum %d: %g, best %g of %g\n", m, n, k, kind,
-            error, best, norm);
-    if (best > 1e-4 * norm && error / best > *worst) *worst = error / best;
-    lt_scratch_release(&scratch);
+    check_matrix(f, m, n, k, split, what, worst);
     lt_free(f);
-    lt_free(a);
-    lt_free(b);
 }
 
 static void test_against_lapack(void)
 {
     static const size_t shapes[][3] = { { 1, 1, 1 }, { 1, 40, 1 }, { 40, 1, 1 },
         { 7, 5, 5 }, { 64, 64, 8 }, { 64, 300, 16 }, { 300, 64, 16 }, { 200, 200, 16 },
-        { 320, 240, 24 }, { 240, 640, 40 }, { 200, 200, 200 }, { 256, 180, 150 } };
+        { 320, 240, 24 }, { 240, 640, 40 }, { 200, 200, 200 }, { 256, 180, 150 },
+        { 130, 6500, 20 }, { 6500, 130, 20 }, { 400, 400, 96 }, { 100, 100, 1 } };
     for (int kind = 0; kind < N_SPECTRA; kind++) {
         double worst = 0;
         for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
@@ -125,102 +185,164 @@ static void test_against_lapack(void)
 
 static void test_scales(void)
 {
+    static const double scales[] = { 1e-18, 1e-12, 1e12, 1e17 };
     double worst = 0;
-    check_one(200, 240, 16, DECAY, 1e-12, LT_SPLIT_SQRT, &worst);
-    check_one(200, 240, 16, DECAY, 1e12, LT_SPLIT_SQRT, &worst);
+    for (size_t i = 0; i < sizeof scales / sizeof *scales; i++)
+        for (int kind = 0; kind < N_SPECTRA; kind++)
+            check_one(
+                200, 240, 16, (enum spectrum)kind, scales[i], LT_SPLIT_SQRT, &worst);
+}
+
+/* Structures that random starts may meet badly. */
+static void test_structures(void)
+{
+    enum { M = 300, N = 420, K = 24 };
+    double worst = 0;
+    float *f = lt_alloc((size_t)M * N, sizeof *f, NULL);
+    for (size_t i = 0; i < M; i++)
+        f[i * N + i] = 2;
+    check_matrix(f, M, N, K, LT_SPLIT_SQRT, "identity", &worst);
+    memset(f, 0, sizeof *f * M * N);
+    for (size_t j = 0; j < N; j++)
+        f[7 * N + j] = f[200 * N + j] = (float)uniform();
+    check_matrix(f, M, N, K, LT_SPLIT_SQRT, "two equal rows", &worst);
+    f[0] = 1e-3f;
+    f[5 * N + 9] = -1e-5f;
+    check_matrix(f, M, N, K, LT_SPLIT_UP, "four rows", &worst);
+    memset(f, 0, sizeof *f * M * N);
+    f[150 * N + 100] = 3;
+    check_matrix(f, M, N, K, LT_SPLIT_UP, "one element", &worst);
+    for (size_t i = 0; i < (size_t)M * N; i++)
+        f[i] = i % 3 ? 0 : (float)uniform();
+    for (size_t i = 0; i < M; i += 2)
+        memset(f + i * N, 0, N * sizeof *f);
+    check_matrix(f, M, N, K, LT_SPLIT_UP, "noise with zero rows", &worst);
+    for (size_t i = 0; i < (size_t)M * N; i++)
+        f[i] = 1;
+    check_matrix(f, M, N, K, LT_SPLIT_UP, "all equal", &worst);
+    lt_free(f);
+}
+
+/* Low rank in float32 but for rounding needs double products; a decay does not. */
+static void test_precision(void)
+{
+    size_t m = 260, n = 300, k = 16;
+    struct setup s;
+    float *f = make_matrix(m, n, EXACT_LOW, 1);
+    set_up(&s, f, m, n, k);
+    CHECK(!lt_lowrank(&s.job, NULL));
+    CHECK(s.job.exact && s.job.basis < m);
+    CHECK(s.job.sigma[4] > 0.199 && s.job.sigma[5] < 1e-6);
+    tear_down(&s);
+    lt_free(f);
+    f = make_matrix(m, n, DECAY, 1);
+    set_up(&s, f, m, n, k);
+    CHECK(!lt_lowrank(&s.job, NULL));
+    CHECK(!s.job.exact && s.job.basis < m);
+    tear_down(&s);
+    lt_free(f);
 }
 
 static void test_zero(void)
 {
-    float f[12] = { 0 }, b[4], a[3];
-    lt_scratch scratch = { 0 };
-    memset(b, 0xff, sizeof b);
-    memset(a, 0xff, sizeof a);
-    CHECK(!lt_lowrank(f, 4, 3, 1, 0, LT_SPLIT_SQRT, b, a, NULL, &scratch, NULL));
+    float f[12] = { 0 };
+    struct setup s;
+    set_up(&s, f, 4, 3, 1);
+    memset(s.job.b, 0xff, 4 * sizeof *s.job.b);
+    CHECK(!lt_lowrank(&s.job, NULL));
     for (int i = 0; i < 4; i++)
-        CHECK(b[i] == 0);
-    CHECK(lt_lowrank(f, 4, 3, 4, 0, LT_SPLIT_SQRT, b, a, NULL, &scratch, NULL)
-        == LT_ERR_ARG);
-    lt_scratch_release(&scratch);
+        CHECK(s.job.b[i] == 0);
+    s.job.rank = 4;
+    CHECK(lt_lowrank(&s.job, NULL) == LT_ERR_ARG);
+    tear_down(&s);
 }
 
 /* Balanced factors: equal norms of the columns of b and the rows of a. */
 static void test_balance(void)
 {
-    size_t m = 50, n = 80, k = 6;
-    float *f = make_matrix(m, n, DECAY, 1), b[50 * 6], a[6 * 80];
-    double sigma[6];
-    lt_scratch scratch = { 0 };
-    double energy = lt_energy_f32(f, m * n);
-    CHECK(!lt_lowrank(f, m, n, k, energy, LT_SPLIT_SQRT, b, a, sigma, &scratch, NULL));
+    size_t m = 120, n = 180, k = 6;
+    float *f = make_matrix(m, n, DECAY, 1);
+    struct setup s;
+    set_up(&s, f, m, n, k);
+    CHECK(!lt_lowrank(&s.job, NULL));
     for (size_t t = 0; t < k; t++) {
-        double nb = 0, na = 0;
+        double nb = 0, na = 0, sigma = s.job.sigma[t];
         for (size_t i = 0; i < m; i++)
-            nb += (double)b[i * k + t] * b[i * k + t];
+            nb += (double)s.job.b[i * k + t] * s.job.b[i * k + t];
         for (size_t j = 0; j < n; j++)
-            na += (double)a[t * n + j] * a[t * n + j];
-        CHECK(fabs(nb - sigma[t]) < 1e-5 && fabs(na - sigma[t]) < 1e-5);
-        CHECK(fabs(sigma[t] - sigma_of(DECAY, t)) < 1e-5);
+            na += (double)s.job.a[t * n + j] * s.job.a[t * n + j];
+        CHECK(fabs(nb - sigma) < 1e-5 && fabs(na - sigma) < 1e-5);
+        CHECK(fabs(sigma - sigma_of(DECAY, t)) < 1e-3);
     }
-    lt_scratch_release(&scratch);
+    tear_down(&s);
     lt_free(f);
 }
 
-static void check_core(size_t m, size_t n, size_t r, size_t k)
+static lt_status run_job(void *ctx, size_t item, lt_worker *worker, lt_error *err)
 {
-    double *b = lt_alloc(m * r, sizeof *b, NULL), *a = lt_alloc(r * n, sizeof *a, NULL);
-    double *b0 = lt_alloc(m * r, sizeof *b, NULL), *a0 = lt_alloc(r * n, sizeof *a, NULL);
-    double *b1 = lt_alloc(m * k, sizeof *b, NULL), *a1 = lt_alloc(k * n, sizeof *a, NULL);
-    float *bf = lt_alloc(m * k, sizeof *bf, NULL),
-          *af = lt_alloc(k * n, sizeof *af, NULL);
-    float *product = lt_alloc(m * n, sizeof *product, NULL);
-    double sigma[256], error, best, norm, distance, energy;
-    for (size_t i = 0; i < m * r; i++)
-        b0[i] = b[i] = uniform();
-    for (size_t i = 0; i < r * n; i++)
-        a0[i] = a[i] = uniform() / (double)(1 + i / n);
-    for (size_t i = 0; i < m; i++)
-        for (size_t j = 0; j < n; j++) {
-            double x = 0;
-            for (size_t t = 0; t < r; t++)
-                x += b[i * r + t] * a[t * n + j];
-            product[i * n + j] = (float)x;
-        }
-    lt_scratch scratch = { 0 };
-    lt_core core = { b, a, m, n, r, k, bf, af, sigma };
-    CHECK(!lt_lowrank_core(&core, LT_SPLIT_SQRT, &scratch, NULL));
-    measure(product, m, n, k, bf, af, &error, &best, &norm);
-    CHECK(error <= 1.001 * best + 1e-6 * norm);
-    for (size_t i = 0; i < m * k; i++)
-        b1[i] = bf[i];
-    for (size_t i = 0; i < k * n; i++)
-        a1[i] = af[i];
-    CHECK(!lt_pair_distance(m, n, (lt_pair){ b0, a0, r }, (lt_pair){ b1, a1, k },
-        &distance, &energy, &scratch, NULL));
-    CHECK(fabs(sqrt(distance) - error) < 1e-6 * norm
-        && fabs(sqrt(energy) - norm) < 1e-6 * norm);
-    lt_scratch_release(&scratch);
-    double *all[] = { b, a, b0, a0, b1, a1 };
-    for (int i = 0; i < 6; i++)
-        lt_free(all[i]);
-    lt_free(bf);
-    lt_free(af);
-    lt_free(product);
+    lt_lowrank_job *job = ctx;
+    (void)item;
+    job->worker = worker;
+    return lt_lowrank(job, err);
 }
 
-static void test_core(void)
+/* Many panels, helped by 0 to 3 threads: the same bytes. */
+static void test_helpers(void)
 {
-    check_core(60, 40, 16, 4);
-    check_core(40, 60, 16, 16);
-    check_core(12, 60, 16, 8);  /* rank above one side */
-    check_core(60, 12, 16, 12); /* and above the other */
-    check_core(1, 9, 3, 1);
-    check_core(2, 3, 200, 2); /* a rank far above both sides */
+    static const size_t shapes[][2] = { { 150, 30000 }, { 30000, 150 } };
+    for (int i = 0; i < 4; i++) {
+        size_t m = shapes[i % 2][0], n = shapes[i % 2][1], k = 12;
+        float *f = make_matrix(m, n, i < 2 ? DECAY : EXACT_LOW, 1);
+        struct setup one, many;
+        set_up(&one, f, m, n, k);
+        CHECK(one.panels.count > 4);
+        CHECK(!lt_lowrank(&one.job, NULL));
+        for (int threads = 2; threads <= 4; threads++) {
+            set_up(&many, f, m, n, k);
+            lt_job job = {
+                .threads = threads, .n_items = 1, .work = run_job, .ctx = &many.job
+            };
+            CHECK(!lt_pool_run(&job, NULL));
+            CHECK(!memcmp(one.job.b, many.job.b, m * k * sizeof(float)));
+            CHECK(!memcmp(one.job.a, many.job.a, n * k * sizeof(float)));
+            CHECK(one.job.tail == many.job.tail && one.job.exact == (i >= 2));
+            tear_down(&many);
+        }
+        tear_down(&one);
+        lt_free(f);
+    }
+}
+
+/* Every element goes to one place, and comes back from it. */
+static void test_panels(void)
+{
+    static const size_t shapes[][2] = { { 3, 5 }, { 5, 3 }, { 200, 20000 },
+        { 20000, 200 }, { 1, 1 }, { 1, 2000000 } };
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        size_t m = shapes[i][0], n = shapes[i][1], wrong = 0;
+        float *f = lt_alloc(m * n, sizeof *f, NULL);
+        struct setup s;
+        for (size_t j = 0; j < m * n; j++)
+            f[j] = (float)uniform();
+        set_up(&s, f, m, n, 1);
+        double energy = 0;
+        for (size_t j = 0; j < s.panels.count; j++)
+            energy += lt_panel_energy(&s.panels, j);
+        for (size_t j = 0, run; j < m * n; j += run) {
+            const float *at = lt_panels_at(&s.panels, j, &run);
+            wrong += memcmp(at, f + j, run * sizeof *f) != 0;
+        }
+        CHECK(wrong == 0 && fabs(energy - s.job.energy) <= 1e-12 * energy);
+        tear_down(&s);
+        lt_free(f);
+    }
 }
 
 int main(void)
 {
-    static const unit_test tests[] = { TEST(test_against_lapack), TEST(test_scales),
-        TEST(test_zero), TEST(test_balance), TEST(test_core) };
+    static const unit_test tests[] = { TEST(test_panels), TEST(test_against_lapack),
+        TEST(test_scales), TEST(test_structures), TEST(test_precision), TEST(test_zero),
+        TEST(test_balance), TEST(test_helpers) };
+    CHECK(!lt_linalg_load(NULL));
     return RUN_TESTS(tests);
 }
