@@ -63,7 +63,12 @@ typedef struct lt_adapter lt_adapter;
 lt_status lt_adapter_open(lt_adapter **out, const char *path, lt_error *err) LT_MUST_USE;
 /* True for a folder with PEFT's config or diffusers' adapter file in it. */
 bool lt_is_adapter_folder(const char *path);
-/* An adapter from an open store, which the adapter takes over on success. */
+/* The same with path's tensor file, when *store is not NULL, open already; the adapter
+ * takes it over on success. */
+lt_status lt_adapter_open_with(
+    lt_adapter **out, const char *path, lt_store **store, lt_error *err) LT_MUST_USE;
+/* An adapter from an open store alone, without what stands beside it; the adapter
+ * takes it over on success. */
 lt_status lt_adapter_new(lt_adapter **out, lt_store **store, lt_error *err) LT_MUST_USE;
 void lt_adapter_free(lt_adapter *adapter);
 

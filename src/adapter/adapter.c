@@ -349,6 +349,13 @@ bool lt_is_adapter_folder(const char *path)
 
 lt_status lt_adapter_open(lt_adapter **out, const char *path, lt_error *err)
 {
+    lt_store *none = NULL;
+    return lt_adapter_open_with(out, path, &none, err);
+}
+
+lt_status lt_adapter_open_with(
+    lt_adapter **out, const char *path, lt_store **store, lt_error *err)
+{
     char file[4096], config[4096];
     *out = NULL;
     if (strlen(path) > sizeof file - 64)
@@ -359,13 +366,16 @@ lt_status lt_adapter_open(lt_adapter **out, const char *path, lt_error *err)
     if (!a) return lt_error_set(err, LT_ERR_NOMEM, "out of memory");
     a->path = lt_strdup(strcmp(path, "-") ? path : "standard input", err);
     if (!a->path) st = LT_ERR_NOMEM;
-    if (!st) st = lt_store_open(&a->store, file, err);
+    lt_store *given = a->store = *store;
+    if (!st && !given) st = lt_store_open(&a->store, file, err);
     if (!st && *config) st = read_config(a, config, err);
     if (!st) st = group(a, err);
     if (st) {
+        if (given) a->store = NULL;
         lt_adapter_free(a);
         return st;
     }
+    *store = NULL;
     *out = a;
     return LT_OK;
 }

@@ -13,16 +13,35 @@ enum expect { VALUE, VALUE_OR_END, KEY, KEY_OR_END, COLON, COMMA_OR_END };
 struct checker {
     const unsigned char *p, *end, *start;
     uint64_t base, values;
-    lt_json *json;
+    lt_json_tape *tape; /* NULL: only check */
     lt_error *err;
     int depth;
-    char open[LT_MAX_JSON_DEPTH]; /* '{' or '[' */
+    char open[LT_MAX_JSON_DEPTH];         /* '{' or '[' */
+    size_t open_token[LT_MAX_JSON_DEPTH]; /* on the tape */
 };
 
 static lt_status bad(const struct checker *c, const unsigned char *at, const char *what)
 {
     return lt_error_at(c->err, LT_ERR_FORMAT, c->base + (uint64_t)(at - c->start),
         "invalid JSON: %s", what);
+}
+
+/* The token that ends where the checker stands. */
+static lt_status put_token(
+    struct checker *c, const unsigned char *at, char type, bool escaped)
+{
+    lt_json_tape *t = c->tape;
+    if (!t) return LT_OK;
+    lt_status st = lt_grow(
+        (void **)&t->tokens, &t->capacity, t->count + 1, sizeof *t->tokens, c->err);
+    if (st) return st;
+    t->tokens[t->count] = (lt_json_token){ .at = (uint32_t)(at - c->start),
+        .size = (uint32_t)(c->p - at),
+        .next = (uint32_t)t->count + 1,
+        .type = type,
+        .escaped = escaped };
+    t->count++;
+    return LT_OK;
 }
 
 static void skip_space(struct checker *c)
@@ -89,8 +108,10 @@ static lt_status check_escape(struct checker *c)
 static lt_status check_string(struct checker *c)
 {
     const unsigned char *at = c->p++;
+    bool escaped = false;
     while (c->p < c->end && *c->p != '"') {
         if (*c->p == '\\') {
+            escaped = true;
             lt_status st = check_escape(c);
             if (st) return st;
             continue;
@@ -102,7 +123,7 @@ static lt_status check_string(struct checker *c)
     }
     if (c->p >= c->end) return bad(c, at, "unterminated string");
     c->p++;
-    return LT_OK;
+    return put_token(c, at, '"', escaped);
 }
 
 static bool digit(const struct checker *c)
@@ -113,36 +134,25 @@ static bool digit(const struct checker *c)
 static lt_status check_number(struct checker *c)
 {
     const unsigned char *at = c->p;
-    lt_json *j = c->json;
-    lt_json_number n = { 0, c->base + (uint64_t)(at - c->start), *at != '-' };
     if (*c->p == '-') c->p++;
     if (!digit(c)) return bad(c, at, "unexpected character");
     bool zero = *c->p == '0';
-    for (size_t i = 0; digit(c); i++, c->p++) {
+    for (size_t i = 0; digit(c); i++, c->p++)
         if (zero && i) return bad(c, at, "number with a leading zero");
-        if (__builtin_mul_overflow(n.value, 10u, &n.value)
-            || __builtin_add_overflow(n.value, (uint64_t)(*c->p - '0'), &n.value))
-            n.is_uint = false;
-    }
     if (c->p < c->end && *c->p == '.') {
-        n.is_uint = false;
         c->p++;
         if (!digit(c)) return bad(c, at, "bad number");
         while (digit(c))
             c->p++;
     }
     if (c->p < c->end && (*c->p == 'e' || *c->p == 'E')) {
-        n.is_uint = false;
         c->p++;
         if (c->p < c->end && (*c->p == '+' || *c->p == '-')) c->p++;
         if (!digit(c)) return bad(c, at, "bad number");
         while (digit(c))
             c->p++;
     }
-    lt_status st = lt_grow((void **)&j->numbers, &j->numbers_capacity, j->n_numbers + 1,
-        sizeof *j->numbers, c->err);
-    if (!st) j->numbers[j->n_numbers++] = n;
-    return st;
+    return put_token(c, at, 0, false);
 }
 
 static lt_status check_literal(struct checker *c)
@@ -152,7 +162,7 @@ static lt_status check_literal(struct checker *c)
         size_t n = strlen(words[i]);
         if ((size_t)(c->end - c->p) >= n && !memcmp(c->p, words[i], n)) {
             c->p += n;
-            return LT_OK;
+            return put_token(c, c->p - n, words[i][0], false);
         }
     }
     return bad(c, c->p, "unexpected character");
@@ -160,15 +170,7 @@ static lt_status check_literal(struct checker *c)
 
 static lt_status check_key(struct checker *c)
 {
-    lt_json *j = c->json;
-    if (*c->p != '"') return bad(c, c->p, "expected a member name");
-    if (c->depth == 1) {
-        lt_status st = lt_grow((void **)&j->member_at, &j->members_capacity,
-            j->n_members + 1, sizeof *j->member_at, c->err);
-        if (st) return st;
-        j->member_at[j->n_members++] = c->base + (uint64_t)(c->p - c->start);
-    }
-    return check_string(c);
+    return *c->p == '"' ? check_string(c) : bad(c, c->p, "expected a member name");
 }
 
 /* Checks a value that is not a container, or opens one. */
@@ -184,10 +186,11 @@ static lt_status check_value(struct checker *c, enum expect *next)
     if (c->depth == LT_MAX_JSON_DEPTH)
         return lt_error_at(c->err, LT_ERR_LIMIT, c->base + (uint64_t)(c->p - c->start),
             "JSON is nested over %d deep", LT_MAX_JSON_DEPTH);
+    c->open_token[c->depth] = c->tape ? c->tape->count : 0;
     c->open[c->depth++] = (char)*c->p;
     *next = *c->p == '{' ? KEY_OR_END : VALUE_OR_END;
     c->p++;
-    return LT_OK;
+    return put_token(c, c->p - 1, (char)c->p[-1], false);
 }
 
 static lt_status check_step(struct checker *c, enum expect *want)
@@ -198,6 +201,8 @@ static lt_status check_step(struct checker *c, enum expect *want)
     if (c->depth && may_end && *c->p == close) {
         c->p++;
         c->depth--;
+        if (c->tape)
+            c->tape->tokens[c->open_token[c->depth]].next = (uint32_t)c->tape->count;
         *want = COMMA_OR_END;
         return LT_OK;
     }
@@ -231,53 +236,26 @@ static lt_status check_text(struct checker *c)
     return c->p < c->end ? bad(c, c->p, "text after the end") : LT_OK;
 }
 
-/* cJSON keeps document order, so the k-th number node is the k-th number of the check.
- * valueint (which nothing else here reads) is where a node keeps its k. */
-static void link_numbers(cJSON *node, size_t *next)
-{
-    for (; node; node = node->next) {
-        if (cJSON_IsNumber(node)) node->valueint = (int)(*next)++;
-        if (node->child) link_numbers(node->child, next);
-    }
-}
-
 lt_status lt_json_parse(
     lt_json *json, const char *text, size_t size, uint64_t base_offset, lt_error *err)
 {
     *json = (lt_json){ 0 };
     const unsigned char *p = (const unsigned char *)text;
     struct checker c = {
-        .p = p, .start = p, .end = p + size, .base = base_offset, .json = json, .err = err
+        .p = p, .start = p, .end = p + size, .base = base_offset, .err = err
     };
     lt_status st = check_text(&c);
-    if (!st) {
-        json->root = cJSON_ParseWithLength(text, size);
-        if (!json->root)
-            st = lt_error_set(err, LT_ERR_NOMEM, "out of memory for the JSON text");
-    }
-    if (st) {
-        lt_json_release(json);
-        return st;
-    }
-    size_t next = 0;
-    link_numbers(json->root, &next);
-    return LT_OK;
+    if (st) return st;
+    json->root = cJSON_ParseWithLength(text, size);
+    return json->root
+        ? LT_OK
+        : lt_error_set(err, LT_ERR_NOMEM, "out of memory for the JSON text");
 }
 
 void lt_json_release(lt_json *json)
 {
     cJSON_Delete(json->root);
-    free(json->numbers);
-    free(json->member_at);
     *json = (lt_json){ 0 };
-}
-
-bool lt_json_uint(const lt_json *json, const cJSON *node, uint64_t *value)
-{
-    if (!cJSON_IsNumber(node)) return false;
-    const lt_json_number *n = &json->numbers[node->valueint];
-    *value = n->value;
-    return n->is_uint;
 }
 
 const cJSON *lt_json_get(const cJSON *object, const char *name)
@@ -301,4 +279,108 @@ bool lt_json_get_bool(const cJSON *object, const char *name, bool fallback)
 {
     const cJSON *node = lt_json_get(object, name);
     return cJSON_IsBool(node) ? cJSON_IsTrue(node) : fallback;
+}
+
+lt_status lt_json_scan(
+    lt_json_tape *tape, char *text, size_t size, uint64_t base_offset, lt_error *err)
+{
+    *tape = (lt_json_tape){ .text = text, .base = base_offset };
+    if (size > UINT32_MAX)
+        return lt_error_set(err, LT_ERR_LIMIT, "a JSON text of %zu bytes", size);
+    const unsigned char *p = (const unsigned char *)text;
+    struct checker c = {
+        .p = p, .start = p, .end = p + size, .base = base_offset, .tape = tape, .err = err
+    };
+    lt_status st = check_text(&c);
+    if (st) lt_json_tape_release(tape);
+    return st;
+}
+
+void lt_json_tape_release(lt_json_tape *tape)
+{
+    free(tape->tokens);
+    *tape = (lt_json_tape){ 0 };
+}
+
+uint64_t lt_json_at(const lt_json_tape *tape, size_t token)
+{
+    return tape->base + tape->tokens[token].at;
+}
+
+/* The character that the escape at *p (checked before) stands for; *p moves past it. */
+static unsigned decode_escape(const unsigned char **p)
+{
+    static const char from[] = "bfnrt", to[] = "\b\f\n\r\t";
+    const unsigned char *at = *p + 1, *end = at + 5;
+    *p += 2;
+    const char *plain = strchr(from, *at);
+    if (*at != 'u') return plain ? (unsigned char)to[plain - from] : *at;
+    unsigned high = 0, low = 0;
+    hex4(at + 1, end, &high);
+    *p += 4;
+    if (high < 0xd800 || high > 0xdbff) return high;
+    hex4(at + 7, end + 6, &low);
+    *p += 6;
+    return 0x10000 + ((high - 0xd800) << 10) + (low - 0xdc00);
+}
+
+static char *put_utf8(char *out, unsigned u)
+{
+    if (u < 0x80) {
+        *out++ = (char)u;
+        return out;
+    }
+    int more = u < 0x800 ? 1 : u < 0x10000 ? 2 : 3;
+    static const unsigned char lead[] = { 0, 0xc0, 0xe0, 0xf0 };
+    *out++ = (char)(lead[more] | u >> 6 * more);
+    while (more--)
+        *out++ = (char)(0x80 | (u >> 6 * more & 0x3f));
+    return out;
+}
+
+/* Decoded in place, which never needs more room than it stood in. */
+const char *lt_json_text(lt_json_tape *tape, size_t token)
+{
+    lt_json_token *t = &tape->tokens[token];
+    char *text = tape->text + t->at + 1;
+    if (!t->escaped) {
+        text[t->size - 2] = '\0'; /* the closing quote's place */
+        return text;
+    }
+    const unsigned char *p = (unsigned char *)text, *end = p + t->size - 2;
+    char *out = text;
+    while (p < end)
+        if (*p == '\\')
+            out = put_utf8(out, decode_escape(&p));
+        else
+            *out++ = (char)*p++;
+    *out = '\0';
+    t->escaped = false;
+    t->size = (uint32_t)(out - text) + 2;
+    return text;
+}
+
+bool lt_json_uint(const lt_json_tape *tape, size_t token, uint64_t *value)
+{
+    const lt_json_token *t = &tape->tokens[token];
+    if (t->type) return false;
+    *value = 0;
+    for (uint32_t i = 0; i < t->size; i++) {
+        char digit = tape->text[t->at + i];
+        if (digit < '0' || digit > '9' || __builtin_mul_overflow(*value, 10u, value)
+            || __builtin_add_overflow(*value, (uint64_t)(digit - '0'), value))
+            return false;
+    }
+    return true;
+}
+
+size_t lt_json_sole(lt_json_tape *tape, size_t object, const char *name)
+{
+    size_t hit = 0, end = tape->tokens[object].next;
+    for (size_t i = object + 1; i < end; i = tape->tokens[i + 1].next) {
+        if (strcmp(lt_json_text(tape, i), name)) continue;
+        if (hit) return 0;
+        hit = i + 1;
+    }
+    return hit;
 }

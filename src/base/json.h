@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* JSON through cJSON, made strict. The only place that includes cJSON.
+/* JSON, strictly read: as cJSON's tree, or as a list of tokens. The only place that
+ * includes cJSON.
  *
  * cJSON reads leniently (control characters in strings, leading zeros, a byte order
- * mark) and keeps numbers as doubles without their position. lt_json_parse therefore
- * first checks the text against RFC 8259 and UTF-8, noting where each number and each
- * top-level member stands and its exact unsigned value, and only then builds the tree. */
+ * mark), so every text is first checked against RFC 8259 and UTF-8. Its tree is handy for
+ * configurations; for headers of thousands of tensors it costs more than all the rest of
+ * the reading and keeps neither positions nor exact integers. Those are read from the
+ * tokens that the check leaves. */
 #ifndef LT_BASE_JSON_H
 #define LT_BASE_JSON_H
 
@@ -14,17 +16,8 @@
 
 #include <cjson/cJSON.h>
 
-typedef struct lt_json_number {
-    uint64_t value;  /* when is_uint */
-    uint64_t offset; /* byte position in the text */
-    bool is_uint;    /* plain digits, no sign, point or exponent, below 2^64 */
-} lt_json_number;
-
 typedef struct lt_json {
     cJSON *root;
-    lt_json_number *numbers; /* document order */
-    uint64_t *member_at;     /* byte position of the i-th member of a top-level object */
-    size_t n_numbers, n_members, numbers_capacity, members_capacity;
 } lt_json;
 
 /* base_offset is added to the byte positions in errors. U+0000 in a string is refused:
@@ -33,9 +26,6 @@ lt_status lt_json_parse(lt_json *json, const char *text, size_t size,
     uint64_t base_offset, lt_error *err) LT_MUST_USE;
 void lt_json_release(lt_json *json);
 
-/* False unless node is a number of this json and is_uint. */
-bool lt_json_uint(const lt_json *json, const cJSON *node, uint64_t *value);
-
 /* First member of that exact name, or NULL. */
 const cJSON *lt_json_get(const cJSON *object, const char *name);
 /* The same when it is a string; otherwise NULL. */
@@ -43,5 +33,37 @@ const char *lt_json_get_string(const cJSON *object, const char *name);
 /* Number or boolean members; fallback when absent or of another type. */
 double lt_json_get_number(const cJSON *object, const char *name, double fallback);
 bool lt_json_get_bool(const cJSON *object, const char *name, bool fallback);
+
+/* One value or member name. Inside an object names and values alternate; what follows a
+ * value, with all that it holds, is the token at next. */
+typedef struct lt_json_token {
+    uint32_t at, size; /* its place in the text */
+    uint32_t next;
+    char type;    /* its first byte: { [ " t f n, or 0 for a number */
+    bool escaped; /* a string not yet decoded */
+} lt_json_token;
+
+typedef struct lt_json_tape {
+    char *text;
+    uint64_t base;
+    lt_json_token *tokens; /* document order; the first one is the whole text's value */
+    size_t count, capacity;
+} lt_json_tape;
+
+/* The text stays the caller's and must live as long as the tape, which changes it. On
+ * failure *tape is empty. */
+lt_status lt_json_scan(lt_json_tape *tape, char *text, size_t size, uint64_t base_offset,
+    lt_error *err) LT_MUST_USE;
+void lt_json_tape_release(lt_json_tape *tape);
+
+/* The token's byte position, base_offset included. */
+uint64_t lt_json_at(const lt_json_tape *tape, size_t token);
+/* The value of a string or name token. */
+const char *lt_json_text(lt_json_tape *tape, size_t token);
+/* False unless it is plain digits, no sign, point or exponent, below 2^64. */
+bool lt_json_uint(const lt_json_tape *tape, size_t token, uint64_t *value);
+/* Where in an object the value of the one member of that name is; 0 when the member is
+ * absent or doubled. */
+size_t lt_json_sole(lt_json_tape *tape, size_t object, const char *name);
 
 #endif

@@ -22,7 +22,7 @@
 #include <string.h>
 
 struct header {
-    lt_json json;
+    lt_json_tape json;
     lt_store *store;
     uint64_t data_size, data_at; /* of the data section */
     lt_error *err;
@@ -34,7 +34,8 @@ static bool probe(const unsigned char *head, size_t size, uint64_t file_size)
     /* Anything with a length and an opening brace is held to the format's rules; so is
      * what is too short to tell, unless it starts like text. */
     if (size > 8)
-        return head[8] == '{' || head[8] == ' ' || lt_little_u64(head) <= LT_MAX_HEADER_SIZE;
+        return head[8] == '{' || head[8] == ' '
+            || lt_little_u64(head) <= LT_MAX_HEADER_SIZE;
     return size > 0;
 }
 
@@ -45,48 +46,41 @@ static lt_status fault(
     return name ? lt_error_where(h->err, "tensor '%s'", name) : code;
 }
 
-static lt_status read_metadata(struct header *h, const cJSON *node, uint64_t at)
+static char type_of(const struct header *h, size_t token)
 {
-    if (cJSON_IsNull(node)) return LT_OK;
-    if (!cJSON_IsObject(node))
+    return h->json.tokens[token].type;
+}
+
+static size_t end_of(const struct header *h, size_t token)
+{
+    return h->json.tokens[token].next;
+}
+
+static lt_status read_metadata(struct header *h, size_t node, uint64_t at)
+{
+    if (type_of(h, node) == 'n') return LT_OK;
+    if (type_of(h, node) != '{')
         return fault(h, at, NULL, LT_ERR_FORMAT, "__metadata__ is not an object");
-    const cJSON *item;
-    cJSON_ArrayForEach(item, node)
-    {
-        if (!cJSON_IsString(item)) {
+    for (size_t i = node + 1; i < end_of(h, node); i = end_of(h, i + 1)) {
+        const char *name = lt_json_text(&h->json, i);
+        if (type_of(h, i + 1) != '"') {
             lt_error_at(h->err, LT_ERR_FORMAT, at,
-                "__metadata__ value of '%s' is not a string", item->string);
+                "__metadata__ value of '%s' is not a string", name);
             return LT_ERR_FORMAT;
         }
-        lt_status st =
-            lt_metadata_set(&h->store->metadata, item->string, item->valuestring, h->err);
+        lt_status st = lt_metadata_set(
+            &h->store->metadata, name, lt_json_text(&h->json, i + 1), h->err);
         if (st) return st;
     }
     return LT_OK;
 }
 
-/* The one member of that name; NULL when absent or doubled. */
-static const cJSON *sole(const cJSON *object, const char *name)
+static lt_status read_shape(struct header *h, size_t node, lt_tensor *t, uint64_t at)
 {
-    const cJSON *item, *hit = NULL;
-    cJSON_ArrayForEach(item, object)
-    {
-        if (strcmp(item->string, name)) continue;
-        if (hit) return NULL;
-        hit = item;
-    }
-    return hit;
-}
-
-static lt_status read_shape(
-    struct header *h, const cJSON *node, lt_tensor *t, uint64_t at)
-{
-    const cJSON *dim;
-    if (!cJSON_IsArray(node))
+    if (!node || type_of(h, node) != '[')
         return fault(
             h, at, t->name, LT_ERR_FORMAT, "'shape' is missing, doubled or no array");
-    cJSON_ArrayForEach(dim, node)
-    {
+    for (size_t dim = node + 1; dim < end_of(h, node); dim = end_of(h, dim)) {
         if (t->n_dims == LT_MAX_DIMS)
             return fault(
                 h, at, t->name, LT_ERR_LIMIT, "more dimensions than are handled");
@@ -102,13 +96,12 @@ static lt_status read_shape(
     return LT_OK;
 }
 
-static lt_status read_offsets(
-    struct header *h, const cJSON *node, lt_tensor *t, uint64_t at)
+static lt_status read_offsets(struct header *h, size_t node, lt_tensor *t, uint64_t at)
 {
     uint64_t begin, end;
-    if (!cJSON_IsArray(node) || cJSON_GetArraySize(node) != 2
-        || !lt_json_uint(&h->json, node->child, &begin)
-        || !lt_json_uint(&h->json, node->child->next, &end))
+    if (!node || type_of(h, node) != '[' || end_of(h, node) != node + 3
+        || !lt_json_uint(&h->json, node + 1, &begin)
+        || !lt_json_uint(&h->json, node + 2, &end))
         return fault(h, at, t->name, LT_ERR_FORMAT,
             "'data_offsets' is missing, doubled or not two unsigned integers");
     if (end < begin)
@@ -132,22 +125,22 @@ static lt_status read_offsets(
     return LT_OK;
 }
 
-static lt_status read_tensor(struct header *h, const cJSON *node, uint64_t at)
+static lt_status read_tensor(struct header *h, const char *name, size_t node, uint64_t at)
 {
-    lt_tensor t = { .name = node->string };
-    if (!cJSON_IsObject(node))
+    lt_tensor t = { .name = name };
+    if (type_of(h, node) != '{')
         return fault(h, at, t.name, LT_ERR_FORMAT, "the entry is not an object");
-    const cJSON *dtype = sole(node, "dtype");
-    if (!cJSON_IsString(dtype))
+    size_t dtype = lt_json_sole(&h->json, node, "dtype");
+    if (!dtype || type_of(h, dtype) != '"')
         return fault(
             h, at, t.name, LT_ERR_FORMAT, "'dtype' is missing, doubled or no string");
-    if (!lt_dtype_by_name(dtype->valuestring, &t.dtype)) {
-        lt_error_at(
-            h->err, LT_ERR_FORMAT, at, "unknown dtype '%.40s'", dtype->valuestring);
+    const char *dtype_name = lt_json_text(&h->json, dtype);
+    if (!lt_dtype_by_name(dtype_name, &t.dtype)) {
+        lt_error_at(h->err, LT_ERR_FORMAT, at, "unknown dtype '%.40s'", dtype_name);
         return lt_error_where(h->err, "tensor '%s'", t.name);
     }
-    lt_status st = read_shape(h, sole(node, "shape"), &t, at);
-    if (!st) st = read_offsets(h, sole(node, "data_offsets"), &t, at);
+    lt_status st = read_shape(h, lt_json_sole(&h->json, node, "shape"), &t, at);
+    if (!st) st = read_offsets(h, lt_json_sole(&h->json, node, "data_offsets"), &t, at);
     if (st) return st;
     st = lt_store_add(h->store, &t, h->err);
     if (!st) return LT_OK;
@@ -188,20 +181,18 @@ static lt_status check_tiling(struct header *h)
 
 static lt_status read_members(struct header *h)
 {
-    const cJSON *node;
-    size_t i = 0;
     bool has_metadata = false;
-    if (!cJSON_IsObject(h->json.root))
+    if (type_of(h, 0) != '{')
         return fault(h, 8, NULL, LT_ERR_FORMAT, "the header is not a JSON object");
-    cJSON_ArrayForEach(node, h->json.root)
-    {
-        uint64_t at = h->json.member_at[i++];
-        bool is_metadata = !strcmp(node->string, "__metadata__");
+    for (size_t i = 1; i < end_of(h, 0); i = end_of(h, i + 1)) {
+        uint64_t at = lt_json_at(&h->json, i);
+        const char *name = lt_json_text(&h->json, i);
+        bool is_metadata = !strcmp(name, "__metadata__");
         if (is_metadata && has_metadata)
             return fault(h, at, NULL, LT_ERR_FORMAT, "__metadata__ stands twice");
         has_metadata |= is_metadata;
         lt_status st =
-            is_metadata ? read_metadata(h, node, at) : read_tensor(h, node, at);
+            is_metadata ? read_metadata(h, i + 1, at) : read_tensor(h, name, i + 1, at);
         if (st) return st;
     }
     return check_tiling(h);
@@ -238,13 +229,12 @@ static lt_status read_header(lt_store *store, lt_error *err)
     uint64_t size = 0;
     struct header h = { .store = store, .err = err };
     lt_status st = load_text(store, &text, &size, err);
-    if (!st) st = lt_json_parse(&h.json, text, (size_t)size, 8, err);
-    lt_free(text);
-    if (st) return st;
+    if (!st) st = lt_json_scan(&h.json, text, (size_t)size, 8, err);
     h.data_at = 8 + size;
     h.data_size = lt_source_size(store->source) - h.data_at;
-    st = read_members(&h);
-    lt_json_release(&h.json);
+    if (!st) st = read_members(&h);
+    lt_json_tape_release(&h.json);
+    lt_free(text);
     return st;
 }
 

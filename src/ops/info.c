@@ -38,15 +38,12 @@ lt_status lt_info_open_as(
     } else {
         st = open_store(info, path, reading, err);
         if (!st && !info->model) {
-            /* Standard input can be read once: the adapter takes the store over. */
-            bool settled = reading == LT_READ_EVERYTHING || lt_is_folder(path);
-            if (!strcmp(path, "-") || settled) {
+            /* Read once: it may be standard input, and headers can be long. */
+            bool alone = reading == LT_READ_EVERYTHING || lt_is_folder(path);
+            if (alone || !strcmp(path, "-"))
                 st = lt_adapter_new(&info->adapter, &info->owned_store, err);
-            } else {
-                lt_store_close(info->owned_store);
-                info->owned_store = NULL;
-                st = lt_adapter_open(&info->adapter, path, err);
-            }
+            else
+                st = lt_adapter_open_with(&info->adapter, path, &info->owned_store, err);
         }
     }
     if (!st && info->adapter) {

@@ -94,27 +94,57 @@ static void test_depth(void)
 
 static void test_exact_integers(void)
 {
-    static const char text[] = "{\"a\":[9007199254740993,18446744073709551615,"
-                               "18446744073709551616,-1,1.0,1e0],\"b\":{\"c\":7}}";
-    lt_json json;
-    if (!CHECK(!lt_json_parse(&json, text, sizeof text - 1, 8, NULL))) return;
-    const cJSON *a = lt_json_get(json.root, "a")->child;
+    char text[] = "{\"a\":[9007199254740993,18446744073709551615,18446744073709551616,"
+                  "-1,1.0,1e0,[2]],\"b\":{\"c\":7}}";
+    lt_json_tape tape;
+    if (!CHECK(!lt_json_scan(&tape, text, sizeof text - 1, 8, NULL))) return;
+    size_t a = lt_json_sole(&tape, 0, "a"), b = lt_json_sole(&tape, 0, "b");
     uint64_t v = 0;
-    CHECK(lt_json_uint(&json, a, &v) && v == 9007199254740993u);
-    a = a->next;
-    CHECK(lt_json_uint(&json, a, &v) && v == UINT64_MAX);
-    for (a = a->next; a; a = a->next)
-        CHECK(!lt_json_uint(&json, a, &v));
-    const cJSON *c = lt_json_get(lt_json_get(json.root, "b"), "c");
-    CHECK(lt_json_uint(&json, c, &v) && v == 7);
-    CHECK(json.n_members == 2 && json.member_at[0] == 9);
-    CHECK(lt_json_get(json.root, "A") == NULL);
+    CHECK(a == 2 && tape.tokens[a].type == '[' && lt_json_at(&tape, a - 1) == 9);
+    CHECK(lt_json_uint(&tape, a + 1, &v) && v == 9007199254740993u);
+    CHECK(lt_json_uint(&tape, a + 2, &v) && v == UINT64_MAX);
+    for (size_t i = a + 3; i < tape.tokens[a].next; i = tape.tokens[i].next)
+        CHECK(!lt_json_uint(&tape, i, &v));
+    CHECK(b == tape.tokens[a].next + 1 && tape.tokens[b].type == '{');
+    CHECK(lt_json_uint(&tape, lt_json_sole(&tape, b, "c"), &v) && v == 7);
+    CHECK(!lt_json_sole(&tape, 0, "A") && tape.tokens[0].next == tape.count);
+    lt_json_tape_release(&tape);
+}
+
+/* Tokens and tree agree on what strings mean. */
+static void test_strings(void)
+{
+    char text[] = "[\"\",\"plain\",\"\xf0\x9f\x98\x80 \\u00e9\\u20ac\\ud83d\\ude00\","
+                  "\"\\\"\\\\\\/\\b\\f\\n\\r\\t\\u0041\\u000a\",\"\\uffff\"]";
+    lt_json json;
+    lt_json_tape tape;
+    if (!CHECK(!lt_json_parse(&json, text, sizeof text - 1, 0, NULL))) return;
+    if (!CHECK(!lt_json_scan(&tape, text, sizeof text - 1, 0, NULL))) return;
+    size_t i = 1;
+    for (const cJSON *s = json.root->child; s; s = s->next, i++) {
+        CHECK_STR(lt_json_text(&tape, i), s->valuestring);
+        CHECK_STR(lt_json_text(&tape, i), s->valuestring); /* once more: decoded once */
+    }
+    CHECK(i == tape.count && i == 6);
+    lt_json_tape_release(&tape);
     lt_json_release(&json);
+}
+
+static void test_sole(void)
+{
+    char text[] = "{\"a\":{\"b\":1},\"b\":[{\"a\":2}],\"\\u0063\":null,\"a\":3}";
+    lt_json_tape tape;
+    if (!CHECK(!lt_json_scan(&tape, text, sizeof text - 1, 0, NULL))) return;
+    CHECK(!lt_json_sole(&tape, 0, "a"));
+    CHECK(tape.tokens[lt_json_sole(&tape, 0, "b")].type == '[');
+    CHECK(tape.tokens[lt_json_sole(&tape, 0, "c")].type == 'n');
+    lt_json_tape_release(&tape);
 }
 
 int main(void)
 {
     static const unit_test tests[] = { TEST(test_refused), TEST(test_accepted),
-        TEST(test_depth), TEST(test_exact_integers) };
+        TEST(test_depth), TEST(test_exact_integers), TEST(test_strings),
+        TEST(test_sole) };
     return RUN_TESTS(tests);
 }
