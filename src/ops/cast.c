@@ -13,8 +13,8 @@ static lt_status check_range(const lt_store *store, const lt_tensor *t, lt_dtype
     uint64_t first, const double *p, size_t n, lt_error *err)
 {
     double limit = lt_dtype_get(dtype)->overflow;
-    for (size_t i = 0; i < n; i++) {
-        if (!isfinite(p[i]) || fabs(p[i]) < limit) continue;
+    for (size_t i = 0; (i += lt_find_beyond_f64(p + i, n - i, limit)) < n; i++) {
+        if (!isfinite(p[i])) continue;
         lt_error_set(err, LT_ERR_NUMERIC, "element %llu is %g, which %s cannot hold",
             (unsigned long long)(first + i), p[i], lt_dtype_get(dtype)->name);
         return lt_store_blame(store, t, err);

@@ -4,7 +4,11 @@
  * short binary16, E4M3 without infinities (S.1111.111 is NaN). */
 #include "tensor/convert.h"
 
+#include "tensor/convert_sets.h"
+
 #include <math.h>
+#include <stdatomic.h>
+#include <stdint.h>
 #include <string.h>
 
 #ifndef __BYTE_ORDER__
@@ -35,6 +39,7 @@ static inline float half_to_float(uint16_t h)
     /* Place the fields so that one product with 2^112 rebiases normals and subnormals. */
     uint32_t u = bits_from_float(float_from_bits(rest << 13) * 0x1p112f);
     uint32_t special = rest >= 0x7c00u ? 0x7f800000u : 0;
+    special |= rest > 0x7c00u ? 0x400000u : 0; /* quiet, as processors do it */
     return float_from_bits(sign | u | special);
 }
 
@@ -127,32 +132,6 @@ LOAD(load_e5m2_d, double, uint8_t, e5m2_to_float(x))
 LOAD(load_e4m3_d, double, uint8_t, e4m3_to_float(x))
 LOAD(load_f32_d, double, float, x)
 
-void lt_load_f32(float *dst, const void *src, lt_dtype dtype, size_t n)
-{
-    switch (dtype) {
-    case LT_F32: memcpy(dst, src, n * sizeof *dst); break;
-    case LT_F16: load_f16(dst, src, n); break;
-    case LT_BF16: load_bf16(dst, src, n); break;
-    case LT_F8_E5M2: load_e5m2(dst, src, n); break;
-    case LT_F8_E4M3: load_e4m3(dst, src, n); break;
-    case LT_F64: load_f64(dst, src, n); break;
-    default: memset(dst, 0xff, n * sizeof *dst); break; /* NaN: callers check computes */
-    }
-}
-
-void lt_load_f64(double *dst, const void *src, lt_dtype dtype, size_t n)
-{
-    switch (dtype) {
-    case LT_F32: load_f32_d(dst, src, n); break;
-    case LT_F16: load_f16_d(dst, src, n); break;
-    case LT_BF16: load_bf16_d(dst, src, n); break;
-    case LT_F8_E5M2: load_e5m2_d(dst, src, n); break;
-    case LT_F8_E4M3: load_e4m3_d(dst, src, n); break;
-    case LT_F64: memcpy(dst, src, n * sizeof *dst); break;
-    default: memset(dst, 0xff, n * sizeof *dst); break;
-    }
-}
-
 #define STORE(name, in_t, out_t, expr)                              \
     static void name(unsigned char *dst, const in_t *src, size_t n) \
     {                                                               \
@@ -174,42 +153,235 @@ STORE(store_e5m2_d, double, uint8_t, float_to_e5m2(double_to_float_odd(x)))
 STORE(store_e4m3_d, double, uint8_t, float_to_e4m3(double_to_float_odd(x)))
 STORE(store_f32_d, double, float, x)
 
-void lt_store_f32(void *dst, const float *src, lt_dtype dtype, size_t n)
+static size_t find_nonfinite_f32(const float *p, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!isfinite(p[i])) return i;
+    return n;
+}
+
+static size_t find_nonfinite_f64(const double *p, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!isfinite(p[i])) return i;
+    return n;
+}
+
+static size_t find_beyond_f64(const double *p, size_t n, double limit)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!(fabs(p[i]) < limit)) return i;
+    return n;
+}
+
+static void subtract_f32(float *dst, const float *a, const float *b, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        dst[i] = a[i] - b[i];
+}
+
+static void subtract_f64(float *dst, const double *a, const double *b, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        dst[i] = (float)(a[i] - b[i]);
+}
+
+static void add_scaled_f32(float *dst, float scale, const float *src, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        float product = scale * src[i]; /* a statement of its own: never contracted */
+        dst[i] += product;
+    }
+}
+
+/* Three roundings, of a + b and of the two ends, each off by at most 2^-24 of its
+ * result: 2^-22 of the sum covers them. */
+static bool bracket_f32(float *low, float *high, const float *a, const float *b,
+    const float *slack, size_t n, float limit)
+{
+    unsigned inside = 1;
+    for (size_t i = 0; i < n; i++) {
+        float x = a[i] + b[i], own = fabsf(x) * 0x1p-22f, e = slack[i] + own;
+        low[i] = x - e;
+        high[i] = x + e;
+        inside &= (unsigned)(low[i] > -limit) & (unsigned)(high[i] < limit);
+    }
+    return inside;
+}
+
+static bool always(void)
+{
+    return true;
+}
+
+const lt_convert_set lt_set_plain = {
+    .name = "plain",
+    .supported = always,
+    .load_f32 = { load_f16, load_bf16, load_e5m2, load_e4m3, load_f64 },
+    .load_f64 = { load_f16_d, load_bf16_d, load_e5m2_d, load_e4m3_d, load_f32_d },
+    .store_f32 = { store_f16, store_bf16, store_e5m2, store_e4m3, store_f64 },
+    .store_f64 = { store_f16_d, store_bf16_d, store_e5m2_d, store_e4m3_d, store_f32_d },
+    .nonfinite_f32 = find_nonfinite_f32,
+    .nonfinite_f64 = find_nonfinite_f64,
+    .beyond_f64 = find_beyond_f64,
+    .subtract_f32 = subtract_f32,
+    .subtract_f64 = subtract_f64,
+    .add_scaled_f32 = add_scaled_f32,
+    .bracket_f32 = bracket_f32,
+};
+
+/* ---- the choice ----------------------------------------------------------------------
+ */
+
+/* Ascending: the last one that is supported is used. */
+static const lt_convert_set *const sets[] = { &lt_set_plain, &lt_set_neon, &lt_set_avx2,
+    &lt_set_avx512 };
+
+#define N_SETS (sizeof sets / sizeof *sets)
+
+/* Index in sets plus 1. Threads that find it 0 all come to the same choice. */
+static atomic_size_t chosen;
+
+static bool runs(size_t index)
+{
+    return sets[index]->supported && sets[index]->supported();
+}
+
+static const lt_convert_set *const *best(void)
+{
+    size_t at = atomic_load_explicit(&chosen, memory_order_relaxed);
+    if (!at) {
+        for (at = N_SETS; !runs(at - 1); at--)
+            ;
+        atomic_store_explicit(&chosen, at, memory_order_relaxed);
+    }
+    return &sets[at - 1];
+}
+
+size_t lt_convert_count(void)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < N_SETS; i++)
+        count += runs(i);
+    return count;
+}
+
+const char *lt_convert_use(size_t index)
+{
+    size_t at = 0;
+    for (; !runs(at) || index--; at++)
+        ;
+    atomic_store_explicit(&chosen, at + 1, memory_order_relaxed);
+    return sets[at]->name;
+}
+
+/* Declares set: the best one that has the member. */
+#define WITH(member)                           \
+    const lt_convert_set *const *set = best(); \
+    while (!(*set)->member)                    \
+        set--;
+
+/* Position of dtype in a set's lists; those that do not compute have none. */
+static bool position(lt_dtype dtype, lt_small *k)
 {
     switch (dtype) {
-    case LT_F32: memcpy(dst, src, n * sizeof *src); break;
-    case LT_F16: store_f16(dst, src, n); break;
-    case LT_BF16: store_bf16(dst, src, n); break;
-    case LT_F8_E5M2: store_e5m2(dst, src, n); break;
-    case LT_F8_E4M3: store_e4m3(dst, src, n); break;
-    case LT_F64: store_f64(dst, src, n); break;
-    default: break; /* callers check computes */
+    case LT_F16: *k = LT_HALF; return true;
+    case LT_BF16: *k = LT_BFLOAT; return true;
+    case LT_F8_E5M2: *k = LT_E5M2; return true;
+    case LT_F8_E4M3: *k = LT_E4M3; return true;
+    case LT_F32:
+    case LT_F64: *k = LT_WIDE; return true;
+    default: return false;
+    }
+}
+
+void lt_load_f32(float *dst, const void *src, lt_dtype dtype, size_t n)
+{
+    lt_small k;
+    if (dtype == LT_F32) {
+        memcpy(dst, src, n * sizeof *dst);
+    } else if (position(dtype, &k)) {
+        WITH(load_f32[k])
+        (*set)->load_f32[k](dst, src, n);
+    } else {
+        memset(dst, 0xff, n * sizeof *dst); /* NaN: callers check computes */
+    }
+}
+
+void lt_load_f64(double *dst, const void *src, lt_dtype dtype, size_t n)
+{
+    lt_small k;
+    if (dtype == LT_F64) {
+        memcpy(dst, src, n * sizeof *dst);
+    } else if (position(dtype, &k)) {
+        WITH(load_f64[k])
+        (*set)->load_f64[k](dst, src, n);
+    } else {
+        memset(dst, 0xff, n * sizeof *dst);
+    }
+}
+
+void lt_store_f32(void *dst, const float *src, lt_dtype dtype, size_t n)
+{
+    lt_small k;
+    if (dtype == LT_F32) {
+        memcpy(dst, src, n * sizeof *src);
+    } else if (position(dtype, &k)) { /* callers check computes */
+        WITH(store_f32[k])
+        (*set)->store_f32[k](dst, src, n);
     }
 }
 
 void lt_store_f64(void *dst, const double *src, lt_dtype dtype, size_t n)
 {
-    switch (dtype) {
-    case LT_F32: store_f32_d(dst, src, n); break;
-    case LT_F16: store_f16_d(dst, src, n); break;
-    case LT_BF16: store_bf16_d(dst, src, n); break;
-    case LT_F8_E5M2: store_e5m2_d(dst, src, n); break;
-    case LT_F8_E4M3: store_e4m3_d(dst, src, n); break;
-    case LT_F64: memcpy(dst, src, n * sizeof *src); break;
-    default: break;
+    lt_small k;
+    if (dtype == LT_F64) {
+        memcpy(dst, src, n * sizeof *src);
+    } else if (position(dtype, &k)) {
+        WITH(store_f64[k])
+        (*set)->store_f64[k](dst, src, n);
     }
 }
 
 size_t lt_find_nonfinite_f32(const float *p, size_t n)
 {
-    for (size_t i = 0; i < n; i++)
-        if (!isfinite(p[i])) return i;
-    return n;
+    WITH(nonfinite_f32)
+    return (*set)->nonfinite_f32(p, n);
 }
 
 size_t lt_find_nonfinite_f64(const double *p, size_t n)
 {
-    for (size_t i = 0; i < n; i++)
-        if (!isfinite(p[i])) return i;
-    return n;
+    WITH(nonfinite_f64)
+    return (*set)->nonfinite_f64(p, n);
+}
+
+size_t lt_find_beyond_f64(const double *p, size_t n, double limit)
+{
+    WITH(beyond_f64)
+    return (*set)->beyond_f64(p, n, limit);
+}
+
+void lt_subtract_f32(float *dst, const float *a, const float *b, size_t n)
+{
+    WITH(subtract_f32)
+    (*set)->subtract_f32(dst, a, b, n);
+}
+
+void lt_subtract_f64(float *dst, const double *a, const double *b, size_t n)
+{
+    WITH(subtract_f64)
+    (*set)->subtract_f64(dst, a, b, n);
+}
+
+void lt_add_scaled_f32(float *dst, float scale, const float *src, size_t n)
+{
+    WITH(add_scaled_f32)
+    (*set)->add_scaled_f32(dst, scale, src, n);
+}
+
+bool lt_bracket_f32(float *low, float *high, const float *a, const float *b,
+    const float *slack, size_t n, float limit)
+{
+    WITH(bracket_f32)
+    return (*set)->bracket_f32(low, high, a, b, slack, n, limit);
 }
