@@ -6,6 +6,7 @@
 #define LT_OPS_MERGE_H
 
 #include "ops/common.h"
+#include "ops/merge_tile.h"
 
 /* factor * up * down goes to the site's rows. A bias counts as a site of one column, to
  * which a vector (an up factor beside the number 1) is added. */
@@ -46,5 +47,11 @@ typedef struct lt_merge_run {
 lt_status lt_merge_plan(lt_merge_run *run, lt_error *err) LT_MUST_USE;
 /* Base tensor t is changed or replaced. */
 bool lt_merge_touches(const lt_merge_run *run, size_t t);
+
+/* The contributions to base tensor t as products of sum, whose types and columns the
+ * caller has set. lt_merge_unload whatever the outcome. */
+lt_status lt_merge_load(
+    const lt_merge_run *run, size_t t, lt_sum *sum, lt_error *err) LT_MUST_USE;
+void lt_merge_unload(lt_sum *sum);
 
 #endif

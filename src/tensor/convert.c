@@ -194,6 +194,28 @@ static void add_scaled_f32(float *dst, float scale, const float *src, size_t n)
     }
 }
 
+double lt_dot_finish(
+    double lane[LT_DOT_LANES], const float *a, const float *b, size_t n, size_t done)
+{
+    for (size_t j = 0; done + j < n; j++)
+        lane[j] += (double)a[done + j] * b[done + j];
+    for (size_t half = LT_DOT_LANES / 2; half; half /= 2)
+        for (size_t j = 0; j < half; j++)
+            lane[j] += lane[j + half];
+    return lane[0];
+}
+
+/* A contracted sum would be the same one: the products are exact. */
+static double dot_f32(const float *a, const float *b, size_t n)
+{
+    double lane[LT_DOT_LANES] = { 0 };
+    size_t i = 0;
+    for (; i + LT_DOT_LANES <= n; i += LT_DOT_LANES)
+        for (size_t j = 0; j < LT_DOT_LANES; j++)
+            lane[j] += (double)a[i + j] * b[i + j];
+    return lt_dot_finish(lane, a, b, n, i);
+}
+
 /* Three roundings, of a + b and of the two ends, each off by at most 2^-24 of its
  * result: 2^-22 of the sum covers them. */
 static bool bracket_f32(float *low, float *high, const float *a, const float *b,
@@ -227,6 +249,7 @@ const lt_convert_set lt_set_plain = {
     .subtract_f32 = subtract_f32,
     .subtract_f64 = subtract_f64,
     .add_scaled_f32 = add_scaled_f32,
+    .dot_f32 = dot_f32,
     .bracket_f32 = bracket_f32,
 };
 
@@ -377,6 +400,12 @@ void lt_add_scaled_f32(float *dst, float scale, const float *src, size_t n)
 {
     WITH(add_scaled_f32)
     (*set)->add_scaled_f32(dst, scale, src, n);
+}
+
+double lt_dot_f32(const float *a, const float *b, size_t n)
+{
+    WITH(dot_f32)
+    return (*set)->dot_f32(a, b, n);
 }
 
 bool lt_bracket_f32(float *low, float *high, const float *a, const float *b,

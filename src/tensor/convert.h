@@ -39,6 +39,9 @@ void lt_subtract_f64(float *dst, const double *a, const double *b, size_t n);
 /* dst += scale * src, two roundings. */
 void lt_add_scaled_f32(float *dst, float scale, const float *src, size_t n);
 
+/* Sum of a[i] * b[i]: the products exact, added in double in a fixed order. */
+double lt_dot_f32(const float *a, const float *b, size_t n);
+
 /* Numbers below and above every real number that differs from a + b by no more than
  * slack, which is not below 0 and has 2^-20 of itself to spare. Returns whether every
  * magnitude is below limit (false when there is a NaN). */

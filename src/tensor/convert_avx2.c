@@ -300,6 +300,30 @@ AVX2 static void add_scaled_f32(float *dst, float scale, const float *src, size_
     lt_set_plain.add_scaled_f32(dst + i, scale, src + i, n - i);
 }
 
+INLINE __m256d add_products(__m256d sum, const float *a, const float *b)
+{
+    __m256d x = _mm256_cvtps_pd(_mm_loadu_ps(a)), y = _mm256_cvtps_pd(_mm_loadu_ps(b));
+    return _mm256_add_pd(sum, _mm256_mul_pd(x, y));
+}
+
+AVX2 static double dot_f32(const float *a, const float *b, size_t n)
+{
+    __m256d s0 = _mm256_setzero_pd(), s1 = s0, s2 = s0, s3 = s0;
+    double lane[LT_DOT_LANES];
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        s0 = add_products(s0, a + i, b + i);
+        s1 = add_products(s1, a + i + 4, b + i + 4);
+        s2 = add_products(s2, a + i + 8, b + i + 8);
+        s3 = add_products(s3, a + i + 12, b + i + 12);
+    }
+    _mm256_storeu_pd(lane, s0);
+    _mm256_storeu_pd(lane + 4, s1);
+    _mm256_storeu_pd(lane + 8, s2);
+    _mm256_storeu_pd(lane + 12, s3);
+    return lt_dot_finish(lane, a, b, n, i);
+}
+
 AVX2 static bool bracket_f32(float *low, float *high, const float *a, const float *b,
     const float *slack, size_t n, float limit)
 {
@@ -335,6 +359,7 @@ const lt_convert_set lt_set_avx2 = {
     .subtract_f32 = subtract_f32,
     .subtract_f64 = subtract_f64,
     .add_scaled_f32 = add_scaled_f32,
+    .dot_f32 = dot_f32,
     .bracket_f32 = bracket_f32,
 };
 

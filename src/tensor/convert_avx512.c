@@ -188,6 +188,26 @@ STORES(bfloat, LT_BFLOAT, 2)
 STORES(e5m2, LT_E5M2, 1)
 STORES(e4m3, LT_E4M3, 1)
 
+INLINE __m512d add_products(__m512d sum, const float *a, const float *b)
+{
+    __m512d x = _mm512_cvtps_pd(_mm256_loadu_ps(a));
+    return _mm512_fmadd_pd(x, _mm512_cvtps_pd(_mm256_loadu_ps(b)), sum);
+}
+
+AVX512 static double dot_f32(const float *a, const float *b, size_t n)
+{
+    __m512d low = _mm512_setzero_pd(), high = low;
+    double lane[LT_DOT_LANES];
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        low = add_products(low, a + i, b + i);
+        high = add_products(high, a + i + 8, b + i + 8);
+    }
+    _mm512_storeu_pd(lane, low);
+    _mm512_storeu_pd(lane + 8, high);
+    return lt_dot_finish(lane, a, b, n, i);
+}
+
 AVX512 static bool bracket_f32(float *low, float *high, const float *a, const float *b,
     const float *slack, size_t n, float limit)
 {
@@ -218,6 +238,7 @@ const lt_convert_set lt_set_avx512 = {
     .load_f64 = { load_half_d, load_bfloat_d, load_e5m2_d, load_e4m3_d, NULL },
     .store_f32 = { store_half, store_bfloat, store_e5m2, store_e4m3, NULL },
     .store_f64 = { store_half_d, store_bfloat_d, store_e5m2_d, store_e4m3_d, NULL },
+    .dot_f32 = dot_f32,
     .bracket_f32 = bracket_f32,
 };
 

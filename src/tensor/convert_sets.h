@@ -30,9 +30,15 @@ typedef struct lt_convert_set {
     void (*subtract_f32)(float *dst, const float *a, const float *b, size_t n);
     void (*subtract_f64)(float *dst, const double *a, const double *b, size_t n);
     void (*add_scaled_f32)(float *dst, float scale, const float *src, size_t n);
+    double (*dot_f32)(const float *a, const float *b, size_t n);
     bool (*bracket_f32)(float *low, float *high, const float *a, const float *b,
         const float *slack, size_t n, float limit);
 } lt_convert_set;
+
+/* How dot_f32 adds up: lane j has the terms j, j + 16, ... in their order. */
+enum { LT_DOT_LANES = 16 };
+double lt_dot_finish(
+    double lane[LT_DOT_LANES], const float *a, const float *b, size_t n, size_t done);
 
 /* Ascending. A set of another processor family has only its name and is not supported. */
 extern const lt_convert_set lt_set_plain, lt_set_avx2, lt_set_avx512, lt_set_neon;

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: MIT */
+/* Adapter modules as products that a tensor of the base is to get. */
+#include "ops/merge.h"
+#include "tensor/convert.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* up's row groups (rows x rank each) to the blocks that are enabled; zeros elsewhere. */
+static void spread_rows(
+    const lt_merge_options *o, const lt_module *m, const double *from, double *up)
+{
+    size_t block = (size_t)(m->out / m->groups * m->rank);
+    memset(up, 0, block * o->n_enable_lora * sizeof *up);
+    for (size_t i = 0; i < o->n_enable_lora; i++) {
+        if (!o->enable_lora[i]) continue;
+        memcpy(up + i * block, from, block * sizeof *up);
+        from += block;
+    }
+}
+
+/* A bias' change as a pair: the vector and the number 1. */
+static lt_status load_bias(
+    const lt_merge_run *run, const lt_contribution *part, double *up, lt_error *err)
+{
+    const lt_store *store = lt_adapter_store(run->adapters[part->input]);
+    const lt_tensor *t = part->module->part[LT_PART_UP_BIAS];
+    void *raw = lt_alloc_work(t->size, 1, err);
+    if (!raw) return LT_ERR_NOMEM;
+    lt_status st = lt_store_read(store, t, 0, raw, (size_t)t->size, err);
+    if (!st) lt_load_f64(up, raw, t->dtype, (size_t)t->count);
+    lt_free(raw);
+    if (!st && lt_find_nonfinite_f64(up, (size_t)t->count) != t->count) {
+        lt_error_set(err, LT_ERR_NUMERIC, "holds NaN or infinity");
+        st = lt_store_blame(store, t, err);
+    }
+    return st;
+}
+
+static lt_status load_pair(const lt_merge_run *run, const lt_contribution *part,
+    double *up, double *down, lt_error *err)
+{
+    const lt_module *m = part->module;
+    const lt_adapter *a = run->adapters[part->input];
+    if (part->bias) {
+        down[0] = 1;
+        return load_bias(run, part, up, err);
+    }
+    if (!part->spread) return lt_module_load(a, m, up, down, err);
+    double *rows = lt_alloc_work(m->out * m->rank, sizeof *rows, err);
+    lt_status st = rows ? lt_module_load(a, m, rows, down, err) : LT_ERR_NOMEM;
+    if (!st) spread_rows(run->options, m, rows, up);
+    lt_free(rows);
+    return st;
+}
+
+/* dst (columns x rows), in strips that a cache line of each row lasts for. */
+static void transpose(double *dst, const double *src, size_t rows, size_t columns)
+{
+    for (size_t from = 0; from < columns; from += 8) {
+        size_t to = columns - from < 8 ? columns : from + 8;
+        for (size_t i = 0; i < rows; i++)
+            for (size_t j = from; j < to; j++)
+                dst[j * rows + i] = src[i * columns + j];
+    }
+}
+
+/* On a transposed site the file's rows are the inputs. */
+static lt_status init_product(
+    lt_product *p, const lt_contribution *part, double **up, double **down, lt_error *err)
+{
+    const lt_site *s = part->site;
+    size_t rank = part->bias ? 1 : (size_t)part->module->rank;
+    lt_status st = s->transposed
+        ? lt_product_init(p, 0, (size_t)s->in, (size_t)s->out, rank, err)
+        : lt_product_init(p, (size_t)s->row0, (size_t)s->out, (size_t)s->in, rank, err);
+    *up = s->transposed ? p->right : p->left;
+    *down = s->transposed ? p->left : p->right;
+    return st;
+}
+
+static lt_status load_one(
+    const lt_merge_run *run, const lt_contribution *part, lt_product *p, lt_error *err)
+{
+    double *up, *down_t;
+    const lt_site *s = part->site;
+    lt_status st = init_product(p, part, &up, &down_t, err);
+    if (st) return st;
+    double *down = lt_alloc_work(p->rank * s->in, sizeof *down, err);
+    st = down ? load_pair(run, part, up, down, err) : LT_ERR_NOMEM;
+    if (!st) transpose(down_t, down, p->rank, (size_t)s->in);
+    lt_free(down);
+    p->factor = part->factor;
+    return st;
+}
+
+lt_status lt_merge_load(const lt_merge_run *run, size_t t, lt_sum *sum, lt_error *err)
+{
+    size_t first = run->first_part[t];
+    sum->count = run->first_part[t + 1] - first;
+    sum->products = calloc(sum->count + 1, sizeof *sum->products);
+    if (!sum->products) return lt_error_set(err, LT_ERR_NOMEM, "out of memory");
+    for (size_t i = 0; i < sum->count; i++) {
+        lt_status st = load_one(run, &run->parts[first + i], &sum->products[i], err);
+        if (st) return st;
+    }
+    return lt_sum_prepare(sum, err);
+}
+
+void lt_merge_unload(lt_sum *sum)
+{
+    for (size_t i = 0; sum->products && i < sum->count; i++)
+        lt_product_release(&sum->products[i]);
+    free(sum->products);
+    sum->products = NULL;
+}
