@@ -8,6 +8,7 @@
 #include "base/pool.h"
 #include "ops/cast.h"
 #include "ops/sidecars.h"
+#include "tensor/linalg.h"
 
 #include <stdlib.h>
 #include <string.h>

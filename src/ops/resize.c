@@ -12,7 +12,7 @@
 #include <string.h>
 
 /* Slots 0..7 belong to the low-rank engine. */
-enum slot { S_UP = 8, S_DOWN, S_UP_COPY, S_DOWN_COPY, S_UP_F, S_DOWN_F, S_SIGMA, S_CAST };
+enum slot { S_UP = 8, S_DOWN, S_WORK_UP, S_WORK_DOWN, S_UP_F, S_DOWN_F, S_SIGMA, S_CAST };
 
 struct item {
     const lt_module *module;
@@ -162,31 +162,6 @@ static void widen(double *dst, const float *src, size_t n, double by)
         dst[i] = src[i] * by;
 }
 
-/* Slot work memory of one module: m x r and r x n, before and after. */
-struct work {
-    double *up, *down, *up_copy, *down_copy, *sigma;
-    float *up_f, *down_f;
-    void *cast;
-};
-
-static lt_status get_work(
-    struct work *w, const struct item *item, lt_scratch *s, lt_error *err)
-{
-    uint64_t m = item->module->out, n = item->module->in, r = item->module->rank;
-    uint64_t longest = m > n ? m : n;
-    w->up = lt_scratch_get(s, S_UP, m * r, sizeof(double), err);
-    w->down = lt_scratch_get(s, S_DOWN, r * n, sizeof(double), err);
-    w->up_copy = lt_scratch_get(s, S_UP_COPY, m * r, sizeof(double), err);
-    w->down_copy = lt_scratch_get(s, S_DOWN_COPY, r * n, sizeof(double), err);
-    w->up_f = lt_scratch_get(s, S_UP_F, m * item->rank, sizeof(float), err);
-    w->down_f = lt_scratch_get(s, S_DOWN_F, item->rank * n, sizeof(float), err);
-    w->sigma = lt_scratch_get(s, S_SIGMA, r, sizeof(double), err);
-    w->cast = lt_scratch_get(s, S_CAST, longest * item->rank, sizeof(double), err);
-    bool ok = w->up && w->down && w->up_copy && w->down_copy && w->up_f && w->down_f
-        && w->sigma && w->cast;
-    return ok ? LT_OK : LT_ERR_NOMEM;
-}
-
 static double sum_squares(const double *p, size_t n)
 {
     double sum = 0;
@@ -195,52 +170,181 @@ static double sum_squares(const double *p, size_t n)
     return sum;
 }
 
+/* One module on its way. */
+struct job {
+    struct resizing *z;
+    const struct item *item;
+    const lt_module *m;
+    lt_resized *result;
+    size_t out, in, r, k;
+    lt_split split;
+    double up_times, down_times; /* what divides the new scale out of the factors */
+    float *up, *down;            /* the new factors: out x k and k x in */
+    double *sigma;               /* r values */
+    void *cast;
+    lt_scratch *scratch;
+    lt_error *err;
+};
+
+static lt_status start_job(struct job *j)
+{
+    size_t longest = j->out > j->in ? j->out : j->in;
+    j->up = lt_scratch_get(j->scratch, S_UP_F, j->out * j->k, sizeof *j->up, j->err);
+    j->down = lt_scratch_get(j->scratch, S_DOWN_F, j->k * j->in, sizeof *j->up, j->err);
+    j->sigma = lt_scratch_get(j->scratch, S_SIGMA, j->r, sizeof *j->sigma, j->err);
+    j->cast = lt_scratch_get(j->scratch, S_CAST, longest * j->k, sizeof(double), j->err);
+    bool balanced = j->split == LT_SPLIT_SQRT;
+    j->up_times = balanced ? 1 / sqrt(j->item->scale) : 1 / j->item->scale;
+    j->down_times = balanced ? 1 / sqrt(j->item->scale) : 1;
+    return j->up && j->down && j->sigma && j->cast ? LT_OK : LT_ERR_NOMEM;
+}
+
+/* Writes the new factors; up and down become what was stored. */
+static lt_status put(struct job *j)
+{
+    lt_status st =
+        lt_adapter_out_put(j->z->out, j->item->out_index, j->up, j->down, j->err);
+    if (st) return st;
+    lt_round_to(j->up, j->out * j->k, j->item->dtype, j->cast);
+    lt_round_to(j->down, j->k * j->in, j->item->dtype, j->cast);
+    return LT_OK;
+}
+
+/* ---- the careful way: in double, by QR and SVD ---------------------------------------
+ */
+
+/* The old factors in double, scale applied, and room for as much beside them. */
+struct doubles {
+    double *up, *down, *work_up, *work_down;
+};
+
+static lt_status load_doubles(struct job *j, struct doubles *d)
+{
+    size_t up_count = j->out * j->r, down_count = j->r * j->in;
+    d->up = lt_scratch_get(j->scratch, S_UP, up_count, sizeof *d->up, j->err);
+    d->down = lt_scratch_get(j->scratch, S_DOWN, down_count, sizeof *d->up, j->err);
+    d->work_up = lt_scratch_get(j->scratch, S_WORK_UP, up_count, sizeof *d->up, j->err);
+    d->work_down =
+        lt_scratch_get(j->scratch, S_WORK_DOWN, down_count, sizeof *d->up, j->err);
+    if (!d->up || !d->down || !d->work_up || !d->work_down) return LT_ERR_NOMEM;
+    lt_status st = lt_module_load(j->z->adapter, j->m, d->up, d->down, j->err);
+    for (size_t i = 0; i < up_count && !st; i++)
+        d->up[i] *= j->m->scale;
+    return st;
+}
+
+/* How far what was stored lies from the old factors. */
+static lt_status measure_carefully(struct job *j, const struct doubles *d)
+{
+    widen(d->work_up, j->up, j->out * j->k, j->item->scale);
+    widen(d->work_down, j->down, j->k * j->in, 1);
+    return lt_pair_distance(j->out, j->in, (lt_pair){ d->up, d->down, j->r },
+        (lt_pair){ d->work_up, d->work_down, j->k }, &j->result->residual,
+        &j->result->energy, j->scratch, j->err);
+}
+
+static lt_status resize_carefully(struct job *j)
+{
+    struct doubles d;
+    lt_status st = load_doubles(j, &d);
+    if (st) return st;
+    memcpy(d.work_up, d.up, j->out * j->r * sizeof *d.up);
+    memcpy(d.work_down, d.down, j->r * j->in * sizeof *d.down);
+    lt_core core = { d.work_up, d.work_down, j->out, j->in, j->r, j->k, j->up, j->down,
+        j->sigma };
+    st = lt_lowrank_core(&core, j->split, j->scratch, j->err);
+    if (st) return lt_error_where(j->err, "module '%s'", j->m->name);
+    size_t spectrum = (size_t)min_u64(j->r, min_u64(j->out, j->in));
+    double all = sum_squares(j->sigma, spectrum);
+    j->result->retained = all > 0 ? sum_squares(j->sigma, j->k) / all : 1;
+    j->result->energy = all;
+    if (j->item->copied) return LT_OK;
+    scale_floats(j->up, j->out * j->k, j->up_times);
+    scale_floats(j->down, j->k * j->in, j->down_times);
+    st = put(j);
+    return st ? st : measure_carefully(j, &d);
+}
+
+/* ---- the fast way: from float32 factors and their Gram matrices ----------------------
+ */
+
+/* The factors as they are stored, where float32 holds them exactly. */
+static bool loads_as_floats(const lt_module *m)
+{
+    return !m->part[LT_PART_MID] && m->groups <= 1 && m->part[LT_PART_UP]->dtype != LT_F64
+        && m->part[LT_PART_DOWN]->dtype != LT_F64;
+}
+
+static lt_status load_floats(struct job *j, lt_part part, enum slot slot, float **out)
+{
+    const lt_store *store = lt_adapter_store(j->z->adapter);
+    const lt_tensor *t = j->m->part[part];
+    size_t n = (size_t)t->count;
+    float *p = lt_scratch_get(j->scratch, slot, n, sizeof *p, j->err);
+    void *raw = lt_scratch_get(j->scratch, S_WORK_UP, t->size, 1, j->err);
+    if (!p || !raw) return LT_ERR_NOMEM;
+    lt_status st = lt_store_read(store, t, 0, raw, (size_t)t->size, j->err);
+    if (st) return st;
+    lt_load_f32(p, raw, t->dtype, n);
+    *out = p;
+    if (lt_find_nonfinite_f32(p, n) == n) return LT_OK;
+    lt_error_set(j->err, LT_ERR_NUMERIC, "holds NaN or infinity");
+    return lt_store_blame(store, t, j->err);
+}
+
+/* *sure is false when the module needs the careful way after all. */
+static lt_status resize_fast(struct job *j, bool *sure)
+{
+    float *up = NULL, *down = NULL;
+    lt_grams grams;
+    lt_resized *result = j->result;
+    *sure = false;
+    lt_status st = load_floats(j, LT_PART_UP, S_UP, &up);
+    if (!st) st = load_floats(j, LT_PART_DOWN, S_DOWN, &down);
+    lt_product old = { up, down, j->out, j->in, j->r, j->m->scale };
+    if (!st) st = lt_grams_make(&grams, &old, j->scratch, j->err);
+    if (st || !grams.sure) return st;
+    result->energy = grams.energy;
+    result->retained = 1;
+    *sure = true;
+    if (j->item->copied) return LT_OK; /* its rank is not above a side: all is kept */
+    lt_truncation t = { j->k, j->split, j->up_times, j->down_times, j->up, j->down,
+        j->sigma };
+    st = lt_grams_truncate(&grams, &old, &t, sure, j->scratch, j->err);
+    if (st || !*sure) return st;
+    if (j->k < j->r) result->retained = sum_squares(j->sigma, j->k) / grams.energy;
+    st = put(j);
+    if (st) return st;
+    lt_product new = { j->up, j->down, j->out, j->in, j->k, j->item->scale };
+    bool exact = false;
+    struct doubles d;
+    st = lt_grams_distance(
+        &grams, &old, &new, &result->residual, &exact, j->scratch, j->err);
+    if (st || exact) return st;
+    st = load_doubles(j, &d);
+    return st ? st : measure_carefully(j, &d);
+}
+
 static lt_status resize_one(void *ctx, size_t index, lt_worker *worker, lt_error *err)
 {
     struct resizing *z = ctx;
     const struct item *item = &z->items[index];
     const lt_module *m = item->module;
-    lt_resized *result = &z->report->modules[index];
-    lt_scratch *scratch = &z->scratch[lt_worker_index(worker)];
-    struct work w;
-    size_t out = (size_t)m->out, in = (size_t)m->in, r = (size_t)m->rank;
-    size_t k = (size_t)item->rank, spectrum = (size_t)min_u64(r, min_u64(out, in));
-    lt_status st = get_work(&w, item, scratch, err);
-    if (!st) st = lt_module_load(z->adapter, m, w.up_copy, w.down_copy, err);
-    if (st) return st;
-    for (size_t i = 0; i < out * r; i++)
-        w.up_copy[i] *= m->scale;
-    memcpy(w.up, w.up_copy, out * r * sizeof *w.up);
-    memcpy(w.down, w.down_copy, r * in * sizeof *w.down);
-    lt_split split = z->options->split == LT_FACTORS_UP ? LT_SPLIT_UP : LT_SPLIT_SQRT;
-    lt_core core = { .b = w.up,
-        .a = w.down,
-        .m = out,
-        .n = in,
-        .r = r,
-        .k = k,
-        .b_out = w.up_f,
-        .a_out = w.down_f,
-        .sigma = w.sigma };
-    st = lt_lowrank_core(&core, split, scratch, err);
-    if (st) return lt_error_where(err, "module '%s'", m->name);
-    double all = sum_squares(w.sigma, spectrum);
-    result->retained = all > 0 ? sum_squares(w.sigma, k) / all : 1;
-    if (item->copied) {
-        result->energy = all;
-        return LT_OK;
-    }
-    bool balanced = split == LT_SPLIT_SQRT;
-    scale_floats(w.up_f, out * k, balanced ? 1 / sqrt(item->scale) : 1 / item->scale);
-    scale_floats(w.down_f, k * in, balanced ? 1 / sqrt(item->scale) : 1);
-    st = lt_adapter_out_put(z->out, item->out_index, w.up_f, w.down_f, err);
-    if (st) return st;
-    lt_round_to(w.up_f, out * k, item->dtype, w.cast);
-    lt_round_to(w.down_f, k * in, item->dtype, w.cast);
-    widen(w.up, w.up_f, out * k, item->scale);
-    widen(w.down, w.down_f, k * in, 1);
-    return lt_pair_distance(out, in, (lt_pair){ w.up_copy, w.down_copy, r },
-        (lt_pair){ w.up, w.down, k }, &result->residual, &result->energy, scratch, err);
+    struct job j = { .z = z,
+        .item = item,
+        .m = m,
+        .result = &z->report->modules[index],
+        .out = (size_t)m->out,
+        .in = (size_t)m->in,
+        .r = (size_t)m->rank,
+        .k = (size_t)item->rank,
+        .split = z->options->split == LT_FACTORS_UP ? LT_SPLIT_UP : LT_SPLIT_SQRT,
+        .scratch = &z->scratch[lt_worker_index(worker)],
+        .err = err };
+    bool done = false;
+    lt_status st = start_job(&j);
+    if (!st && loads_as_floats(m)) st = resize_fast(&j, &done);
+    return st || done ? st : resize_carefully(&j);
 }
 
 static void resize_done(void *ctx, size_t index)

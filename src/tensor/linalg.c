@@ -14,6 +14,7 @@
  * m x n operand is passed as its n x m transpose. */
 void dsyevd_(const char *jobz, const char *uplo, const int *n, double *a, const int *lda,
     double *w, double *work, const int *lwork, int *iwork, const int *liwork, int *info);
+void dpotrf_(const char *uplo, const int *n, double *a, const int *lda, int *info);
 void dgeqrf_(const int *m, const int *n, double *a, const int *lda, double *tau,
     double *work, const int *lwork, int *info);
 void dorgqr_(const int *m, const int *n, const int *k, double *a, const int *lda,
@@ -33,6 +34,7 @@ void dgesvd_(const char *jobu, const char *jobvt, const int *m, const int *n, do
     X(cblas_dgemm)              \
     X(cblas_dsyrk)              \
     X(dsyevd_)                  \
+    X(dpotrf_)                  \
     X(dgeqrf_)                  \
     X(dorgqr_)                  \
     X(dgesdd_)                  \
@@ -215,6 +217,16 @@ lt_status lt_eig_sym(size_t n, double *a, double *w, lt_error *err)
     if (!st && info)
         st = lt_error_set(err, LT_ERR_NUMERIC, "the eigenvalue solver did not converge");
     return st;
+}
+
+bool lt_cholesky(size_t n, double *a)
+{
+    if (n > INT_MAX / 64) return false;
+    int in = (int)n, info = 0;
+    blas.dpotrf_("U", &in, a, &in, &info); /* column-major upper: row-major lower */
+    for (size_t i = 0; i < n; i++)
+        memset(a + i * n + i + 1, 0, (n - i - 1) * sizeof *a);
+    return !info;
 }
 
 lt_status lt_lq(size_t k, size_t n, double *a, double *l, lt_error *err)

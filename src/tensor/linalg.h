@@ -47,6 +47,10 @@ void lt_mirror_upper(size_t n, double *c); /* copies the upper triangle to the l
  * w[i]. LAPACK dsyevd (divide and conquer). */
 lt_status lt_eig_sym(size_t n, double *a, double *w, lt_error *err) LT_MUST_USE;
 
+/* Symmetric positive definite a (n x n) = L L^T: a becomes L, zeros above the diagonal.
+ * False when a is not positive definite to working precision. LAPACK dpotrf. */
+bool lt_cholesky(size_t n, double *a) LT_MUST_USE;
+
 /* a (k x n, k <= n) = L Q: a becomes Q (orthonormal rows), l (k x k, may be NULL) the
  * lower triangular factor. LAPACK dgeqrf and dorgqr on the transpose. */
 lt_status lt_lq(size_t k, size_t n, double *a, double *l, lt_error *err) LT_MUST_USE;

@@ -3,13 +3,303 @@
 
 #include "tensor/linalg.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
+
+/* Slots of scratch; the careful way uses 0..6 for its own. */
+enum slot { S_GRAM_B, S_GRAM_A, S_STRIP, S_L, S_W, S_H, S_VALUES, S_TURN };
+
+#define STRIP_ELEMENTS                                               \
+    ((size_t)1 << 15) /* of a factor lifted to double: half of an L2 \
+                       */
 
 static size_t min_size(size_t a, size_t b)
 {
     return a < b ? a : b;
 }
+
+static double dot(const double *x, const double *y, size_t n)
+{
+    double sum = 0;
+    for (size_t i = 0; i < n; i++)
+        sum += x[i] * y[i];
+    return sum;
+}
+
+static void widen(double *dst, const float *src, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        dst[i] = src[i];
+}
+
+static void narrow(float *dst, const double *src, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        dst[i] = (float)src[i];
+}
+
+/* ---- the fast way --------------------------------------------------------------------
+ */
+
+/* Both factors are walked in strips that fit the cache: rows of b, columns of a. */
+static size_t strip_length(size_t r, size_t length)
+{
+    return min_size(length, STRIP_ELEMENTS / r + 8);
+}
+
+static double *get_strip(
+    size_t r, const lt_product *p, lt_scratch *scratch, lt_error *err)
+{
+    size_t longest = p->m > p->n ? p->m : p->n;
+    return lt_scratch_get(scratch, S_STRIP, r * strip_length(r, longest), 8, err);
+}
+
+/* Columns at..at + now of a (r x n). */
+static void widen_columns(
+    double *dst, const float *a, size_t r, size_t n, size_t at, size_t now)
+{
+    for (size_t i = 0; i < r; i++)
+        widen(dst + i * now, a + i * n + at, now);
+}
+
+static void gram_b(const lt_product *p, double *strip, double *g)
+{
+    size_t r = p->r, step = strip_length(r, p->m);
+    memset(g, 0, r * r * sizeof *g);
+    for (size_t at = 0; at < p->m; at += step) {
+        size_t now = min_size(step, p->m - at);
+        widen(strip, p->b + at * r, now * r);
+        lt_syrk_f64(r, now, (lt_matd){ strip, r, true }, g);
+    }
+    lt_mirror_upper(r, g);
+}
+
+static void gram_a(const lt_product *p, double *strip, double *g)
+{
+    size_t r = p->r, step = strip_length(r, p->n);
+    memset(g, 0, r * r * sizeof *g);
+    for (size_t at = 0; at < p->n; at += step) {
+        size_t now = min_size(step, p->n - at);
+        widen_columns(strip, p->a, r, p->n, at, now);
+        lt_syrk_f64(r, now, (lt_matd){ strip, now, false }, g);
+    }
+    lt_mirror_upper(r, g);
+}
+
+lt_status lt_grams_make(
+    lt_grams *g, const lt_product *p, lt_scratch *scratch, lt_error *err)
+{
+    size_t r = p->r;
+    *g = (lt_grams){ .b = lt_scratch_get(scratch, S_GRAM_B, r * r, sizeof *g->b, err),
+        .a = lt_scratch_get(scratch, S_GRAM_A, r * r, sizeof *g->a, err) };
+    double *strip = get_strip(r, p, scratch, err);
+    if (!g->b || !g->a || !strip) return LT_ERR_NOMEM;
+    gram_b(p, strip, g->b);
+    gram_a(p, strip, g->a);
+    double s = 0;
+    for (size_t i = 0; i < r; i++)
+        s += sqrt(g->b[i * r + i] * g->a[i * r + i]);
+    g->energy = p->scale * p->scale * dot(g->b, g->a, r * r);
+    g->reach = p->scale * p->scale * s * s;
+    g->sure = g->energy > 1e-8 * g->reach && isfinite(g->reach);
+    return LT_OK;
+}
+
+/* The bound E of the header's comment. */
+static double rounding(const lt_grams *g, const lt_product *p)
+{
+    return DBL_EPSILON * sqrt((double)(p->m + p->n + p->r)) * g->reach;
+}
+
+/* From here on r x r (or k x r) matrices in double. */
+struct core {
+    double *l, *w; /* Ga = l l^T; w = Gb l */
+    double *h;     /* l^T Gb l, then its eigenvectors as rows, ascending */
+    double *values;
+    double *turn_b, *turn_a; /* new b = b turn_b^T, new a = turn_a a */
+    double kept;             /* energy */
+};
+
+static lt_status get_core(
+    struct core *c, size_t r, size_t k, lt_scratch *scratch, lt_error *err)
+{
+    c->l = lt_scratch_get(scratch, S_L, r * r, sizeof *c->l, err);
+    c->w = lt_scratch_get(scratch, S_W, r * r, sizeof *c->w, err);
+    c->h = lt_scratch_get(scratch, S_H, r * r, sizeof *c->h, err);
+    c->values = lt_scratch_get(scratch, S_VALUES, r, sizeof *c->values, err);
+    c->turn_b = lt_scratch_get(scratch, S_TURN, 3 * k * r, sizeof *c->turn_b, err);
+    c->turn_a = c->turn_b ? c->turn_b + k * r : NULL;
+    bool ok = c->l && c->w && c->h && c->values && c->turn_b;
+    return ok ? LT_OK : LT_ERR_NOMEM;
+}
+
+/* Eigenpairs of the core; *sure is false when Ga is singular. */
+static lt_status solve(
+    struct core *c, const lt_grams *g, size_t r, bool *sure, lt_error *err)
+{
+    memcpy(c->l, g->a, r * r * sizeof *c->l);
+    *sure = lt_cholesky(r, c->l);
+    if (!*sure) return LT_OK;
+    lt_matd gb = { g->b, r, false }, l = { c->l, r, false }, w = { c->w, r, false };
+    lt_gemm_f64(r, r, r, 1, gb, l, 0, c->w);
+    l.t = true;
+    lt_gemm_f64(r, r, r, 1, l, w, 0, c->h);
+    return lt_eig_sym(r, c->h, c->values, err);
+}
+
+/* The two conditions of the header's comment. */
+static bool resolved(
+    const struct core *c, const lt_grams *g, const lt_product *p, size_t k, double least)
+{
+    double e = rounding(g, p), root = sqrt((double)k), tail = g->energy - c->kept;
+    bool whole = k == p->r; /* nothing is discarded */
+    return least > 0 && (whole || 2 * root * e <= 1e-3 * tail)
+        && root * e <= 1e-7 * sqrt(least * g->energy);
+}
+
+/* Float32 products are good enough when their roundings, at most sqrt(k) 2^-24 S, vanish
+ * beside what is discarded. */
+static bool floats_do(const struct core *c, const lt_grams *g, size_t k)
+{
+    double tail = g->energy - c->kept, e = sqrt((double)k * g->reach) * 0x1p-24;
+    return tail > 0 && e <= 1e-2 * sqrt(tail);
+}
+
+/* The leading eigenvectors, descending, turned into what multiplies b and a. */
+static void make_turns(const struct core *c, const lt_product *p, const lt_truncation *t)
+{
+    size_t r = p->r, k = t->k;
+    double *v = c->turn_a + k * r;
+    for (size_t j = 0; j < k; j++)
+        memcpy(v + j * r, c->h + (r - 1 - j) * r, r * sizeof *v);
+    lt_matd rows = { v, r, false };
+    lt_gemm_f64(k, r, r, 1, rows, (lt_matd){ c->l, r, true }, 0, c->turn_b);
+    lt_gemm_f64(k, r, r, 1, rows, (lt_matd){ c->w, r, true }, 0, c->turn_a);
+    for (size_t j = 0; j < k; j++) {
+        double sigma = t->sigma[j],
+               share = t->split == LT_SPLIT_SQRT ? sqrt(sigma) : sigma;
+        double fb = p->scale / sigma * share * t->b_times;
+        double fa = p->scale * p->scale / sigma / share * t->a_times;
+        for (size_t i = 0; i < r; i++) {
+            c->turn_b[j * r + i] *= fb;
+            c->turn_a[j * r + i] *= fa;
+        }
+    }
+}
+
+static void turn_floats(const struct core *c, const lt_product *p, const lt_truncation *t)
+{
+    size_t r = p->r, k = t->k;
+    float *turn_b = (float *)(c->turn_a + k * r), *turn_a = turn_b + k * r;
+    narrow(turn_b, c->turn_b, k * r);
+    narrow(turn_a, c->turn_a, k * r);
+    lt_gemm_f32(p->m, k, r, 1, (lt_matf){ p->b, r, false }, (lt_matf){ turn_b, r, true },
+        0, t->b);
+    lt_gemm_f32(k, p->n, r, 1, (lt_matf){ turn_a, r, false },
+        (lt_matf){ p->a, p->n, false }, 0, t->a);
+}
+
+/* The same in double, strip by strip. */
+static lt_status turn_doubles(const struct core *c, const lt_product *p,
+    const lt_truncation *t, lt_scratch *scratch, lt_error *err)
+{
+    size_t r = p->r, k = t->k, longest = p->m > p->n ? p->m : p->n;
+    size_t step = strip_length(r, longest);
+    double *strip = lt_scratch_get(scratch, S_STRIP, (r + k) * step, sizeof *strip, err);
+    if (!strip) return LT_ERR_NOMEM;
+    double *out = strip + r * step;
+    lt_matd turn_b = { c->turn_b, r, true }, turn_a = { c->turn_a, r, false };
+    for (size_t at = 0; at < p->m; at += step) {
+        size_t now = min_size(step, p->m - at);
+        widen(strip, p->b + at * r, now * r);
+        lt_gemm_f64(now, k, r, 1, (lt_matd){ strip, r, false }, turn_b, 0, out);
+        narrow(t->b + at * k, out, now * k);
+    }
+    for (size_t at = 0; at < p->n; at += step) {
+        size_t now = min_size(step, p->n - at);
+        widen_columns(strip, p->a, r, p->n, at, now);
+        lt_gemm_f64(k, now, r, 1, turn_a, (lt_matd){ strip, now, false }, 0, out);
+        for (size_t j = 0; j < k; j++)
+            narrow(t->a + j * p->n + at, out + j * now, now);
+    }
+    return LT_OK;
+}
+
+lt_status lt_grams_truncate(const lt_grams *g, const lt_product *p,
+    const lt_truncation *t, bool *sure, lt_scratch *scratch, lt_error *err)
+{
+    size_t r = p->r, k = t->k;
+    struct core c = { 0 };
+    *sure = false;
+    if (!g->sure) return LT_OK;
+    lt_status st = get_core(&c, r, k, scratch, err);
+    if (!st) st = solve(&c, g, r, sure, err);
+    if (st || !*sure) return st;
+    double square = p->scale * p->scale;
+    for (size_t i = r - k; i < r; i++)
+        c.kept += square * c.values[i];
+    *sure = resolved(&c, g, p, k, square * c.values[r - k]);
+    if (!*sure) return LT_OK;
+    for (size_t j = 0; j < k; j++)
+        t->sigma[j] = sqrt(square * c.values[r - 1 - j]);
+    make_turns(&c, p, t);
+    if (!floats_do(&c, g, k)) return turn_doubles(&c, p, t, scratch, err);
+    turn_floats(&c, p, t);
+    return LT_OK;
+}
+
+/* x (k x (r + k)) = q_b^T [p_b q_b] */
+static void cross_b(const lt_product *p, const lt_product *q, double *strip, double *x)
+{
+    size_t r = p->r, k = q->r, all = r + k, step = strip_length(all, p->m);
+    for (size_t at = 0; at < p->m; at += step) {
+        size_t now = min_size(step, p->m - at);
+        for (size_t i = 0; i < now; i++) {
+            widen(strip + i * all, p->b + (at + i) * r, r);
+            widen(strip + i * all + r, q->b + (at + i) * k, k);
+        }
+        lt_gemm_f64(k, all, now, 1, (lt_matd){ strip + r, all, true },
+            (lt_matd){ strip, all, false }, at ? 1 : 0, x);
+    }
+}
+
+/* x (k x (r + k)) = q_a [p_a; q_a]^T */
+static void cross_a(const lt_product *p, const lt_product *q, double *strip, double *x)
+{
+    size_t r = p->r, k = q->r, all = r + k, step = strip_length(all, p->n);
+    for (size_t at = 0; at < p->n; at += step) {
+        size_t now = min_size(step, p->n - at);
+        widen_columns(strip, p->a, r, p->n, at, now);
+        widen_columns(strip + r * now, q->a, k, p->n, at, now);
+        lt_gemm_f64(k, all, now, 1, (lt_matd){ strip + r * now, now, false },
+            (lt_matd){ strip, now, true }, at ? 1 : 0, x);
+    }
+}
+
+lt_status lt_grams_distance(const lt_grams *g, const lt_product *p, const lt_product *q,
+    double *distance, bool *sure, lt_scratch *scratch, lt_error *err)
+{
+    size_t r = p->r, k = q->r, all = r + k;
+    double *strip = get_strip(all, p, scratch, err);
+    double *x = lt_scratch_get(scratch, S_L, k * all, sizeof *x, err);
+    double *y = lt_scratch_get(scratch, S_W, k * all, sizeof *y, err);
+    if (!strip || !x || !y) return LT_ERR_NOMEM;
+    cross_b(p, q, strip, x);
+    cross_a(p, q, strip, y);
+    double both = 0, own = 0;
+    for (size_t j = 0; j < k; j++) {
+        both += dot(x + j * all, y + j * all, r);
+        own += dot(x + j * all + r, y + j * all + r, k);
+    }
+    *distance = g->energy - 2 * p->scale * q->scale * both + q->scale * q->scale * own;
+    /* Half a unit in the fourth digit of the root is the most that reports show. */
+    *sure = 1e-4 * *distance > rounding(g, p);
+    return LT_OK;
+}
+
+/* ---- the careful way -----------------------------------------------------------------
+ */
 
 /* Orthogonal-times-small form of x (r rows of length n): rows becomes orthonormal rows
  * (p x n), l the r x p factor with x = l rows; p = min(r, n). */
@@ -22,12 +312,6 @@ static lt_status reduce(size_t r, size_t n, double *x, double *l, lt_error *err)
     for (size_t i = 0; i < n; i++)
         x[i * n + i] = 1;
     return LT_OK;
-}
-
-static void store_rows(float *dst, const double *src, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        dst[i] = (float)src[i];
 }
 
 lt_status lt_lowrank_core(
@@ -65,19 +349,11 @@ lt_status lt_lowrank_core(
     double *out = lt_scratch_get(scratch, 6, (m > n ? m : n) * k, sizeof *out, err);
     if (!out) return LT_ERR_NOMEM;
     lt_gemm_f64(m, k, pb, 1, (lt_matd){ bt, m, true }, (lt_matd){ u, p, false }, 0, out);
-    store_rows(c->b_out, out, m * k);
+    narrow(c->b_out, out, m * k);
     lt_gemm_f64(
         k, n, pa, 1, (lt_matd){ vt, pa, false }, (lt_matd){ c->a, n, false }, 0, out);
-    store_rows(c->a_out, out, k * n);
+    narrow(c->a_out, out, k * n);
     return LT_OK;
-}
-
-static double dot(const double *x, const double *y, size_t n)
-{
-    double sum = 0;
-    for (size_t i = 0; i < n; i++)
-        sum += x[i] * y[i];
-    return sum;
 }
 
 /* || l1^T l2 ||^2 of the triangular factors of c = [b1 -b2] and d = [a1; a2]: backward

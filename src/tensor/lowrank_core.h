@@ -1,13 +1,76 @@
 /* SPDX-License-Identifier: MIT */
-/* The best rank-k factors of a product of factors. */
+/* The best rank-k factors of a product of factors, b (m x r) times a (r x n), and how far
+ * two such products lie apart, through r x r matrices: never the m x n product.
+ *
+ * The fast way works on the Gram matrices Gb = b^T b and Ga = a a^T, summed in double
+ * from float32 factors, whose products are exact there. With Ga = L L^T (Cholesky) a = L
+ * q, q having orthonormal rows, so H = L^T Gb L has the squared singular values of b a as
+ * eigenvalues; for its leading eigenvectors V, u = b L V / sigma are the left singular
+ * vectors, and u (u^T b a) is the best approximation, where u^T b a = (Gb L V)^T a /
+ * sigma. Nothing is divided by L: a may be as badly conditioned as Cholesky bears. Energy
+ * and distance are traces: |b a|^2 = tr(Gb Ga), and so on.
+ *
+ * What squaring costs is known in advance. All roundings together change H by at most
+ * E = eps sqrt(m + n + r) S^2, S = sum_i |b_i| |a_i| over columns of b and rows of a (for
+ * all of Gb, L and their products are bounded by |b_i| |b_j| and |a_i|; the root for sums
+ * of random roundings, Higham & Mary, SIAM J. Sci. Comput. 41(5), 2019). Then, to first
+ * order, no more than 2 sqrt(k) E of energy is lost against the optimum (Ky Fan), and u
+ * is orthonormal up to E / sigma_k^2, which moves the product by sqrt(k) E / sigma_k.
+ * Where the one is not small against the discarded energy, or the other not against the
+ * product itself, the caller is told and takes the careful way, QR of both factors and
+ * the SVD of the core, backward stable and several times slower: zero and exactly
+ * low-rank factors, ranks above a side, spectra steeper than about 1e-6.
+ *
+ * Measured, one core of an AVX-512 processor, OpenBLAS 0.3.21, r = 128 to k = 32, ms:
+ *
+ *        m x n          fast   careful
+ *   1280 x 1280         TBD
+ */
 #ifndef LT_TENSOR_LOWRANK_CORE_H
 #define LT_TENSOR_LOWRANK_CORE_H
 
 #include "tensor/lowrank.h"
 
-/* Factors b (m x r), a (r x n) in double → the best rank-k pair of their product, through
- * the r x r core: QR of both, SVD of the core, never the m x n product. Destroys b and
- * a. sigma gets min(m, n, r) values: the whole spectrum. Uses slots 0..7 of scratch. */
+#include <stdbool.h>
+
+/* scale * b a, with finite factors. */
+typedef struct lt_product {
+    const float *b, *a; /* m x r and r x n */
+    size_t m, n, r;
+    double scale;
+} lt_product;
+
+/* What lt_grams_make leaves in slots 0 and 1 of scratch for the two functions below it.
+ */
+typedef struct lt_grams {
+    double *b, *a; /* Gb and Ga, r x r */
+    double energy; /* || scale b a ||^2 */
+    double reach;  /* scale^2 S^2: what roundings are relative to */
+    bool sure;     /* the energy is exact to 1e-6 of itself */
+} lt_grams;
+lt_status lt_grams_make(
+    lt_grams *g, const lt_product *p, lt_scratch *scratch, lt_error *err) LT_MUST_USE;
+
+/* The best rank-k pair of the product, 1 <= k <= min(m, n, r), b times b_times and a
+ * times a_times; sigma gets k values. *sure is false when the fast way is not good
+ * enough: then nothing is written. Uses slots 2..7 of scratch. */
+typedef struct lt_truncation {
+    size_t k;
+    lt_split split;
+    double b_times, a_times;
+    float *b, *a; /* m x k and k x n */
+    double *sigma;
+} lt_truncation;
+lt_status lt_grams_truncate(const lt_grams *g, const lt_product *p,
+    const lt_truncation *t, bool *sure, lt_scratch *scratch, lt_error *err) LT_MUST_USE;
+
+/* || p - q ||^2, where g belongs to p; *sure as above. Uses slots 2..7 of scratch. */
+lt_status lt_grams_distance(const lt_grams *g, const lt_product *p, const lt_product *q,
+    double *distance, bool *sure, lt_scratch *scratch, lt_error *err) LT_MUST_USE;
+
+/* The careful way: factors b (m x r), a (r x n) in double → the best rank-k pair of their
+ * product by QR of both and the SVD of the core. Destroys b and a. sigma gets min(m, n,
+ * r) values: the whole spectrum. Uses slots 0..7 of scratch. */
 typedef struct lt_core {
     double *b; /* m x r in; holds work data on return */
     double *a; /* r x n in; the same */
