@@ -10,9 +10,8 @@
 /* Slots of scratch; the careful way uses 0..6 for its own. */
 enum slot { S_GRAM_B, S_GRAM_A, S_STRIP, S_L, S_W, S_H, S_VALUES, S_TURN };
 
-#define STRIP_ELEMENTS                                               \
-    ((size_t)1 << 15) /* of a factor lifted to double: half of an L2 \
-                       */
+/* Of a factor lifted to double: half an L2. */
+#define STRIP_ELEMENTS ((size_t)1 << 16)
 
 static size_t min_size(size_t a, size_t b)
 {
@@ -158,14 +157,6 @@ static bool resolved(
         && root * e <= 1e-7 * sqrt(least * g->energy);
 }
 
-/* Float32 products are good enough when their roundings, at most sqrt(k) 2^-24 S, vanish
- * beside what is discarded. */
-static bool floats_do(const struct core *c, const lt_grams *g, size_t k)
-{
-    double tail = g->energy - c->kept, e = sqrt((double)k * g->reach) * 0x1p-24;
-    return tail > 0 && e <= 1e-2 * sqrt(tail);
-}
-
 /* The leading eigenvectors, descending, turned into what multiplies b and a. */
 static void make_turns(const struct core *c, const lt_product *p, const lt_truncation *t)
 {
@@ -186,6 +177,25 @@ static void make_turns(const struct core *c, const lt_product *p, const lt_trunc
             c->turn_a[j * r + i] *= fa;
         }
     }
+}
+
+/* The largest is far from float32's ends, and so is all that counts beside it. */
+static bool fits_floats(const double *x, size_t n)
+{
+    double largest = 0;
+    for (size_t i = 0; i < n; i++)
+        largest = fmax(largest, fabs(x[i]));
+    return largest > 0x1p-64 && largest < 0x1p64;
+}
+
+/* Float32 products are good enough when their roundings, at most sqrt(k) 2^-24 S, vanish
+ * beside what is discarded. */
+static bool floats_do(
+    const struct core *c, const lt_grams *g, const lt_product *p, size_t k)
+{
+    double tail = g->energy - c->kept, e = sqrt((double)k * g->reach) * 0x1p-24;
+    return tail > 0 && e <= 1e-2 * sqrt(tail) && fits_floats(c->turn_b, k * p->r)
+        && fits_floats(c->turn_a, k * p->r);
 }
 
 static void turn_floats(const struct core *c, const lt_product *p, const lt_truncation *t)
@@ -244,7 +254,7 @@ lt_status lt_grams_truncate(const lt_grams *g, const lt_product *p,
     for (size_t j = 0; j < k; j++)
         t->sigma[j] = sqrt(square * c.values[r - 1 - j]);
     make_turns(&c, p, t);
-    if (!floats_do(&c, g, k)) return turn_doubles(&c, p, t, scratch, err);
+    if (!floats_do(&c, g, p, k)) return turn_doubles(&c, p, t, scratch, err);
     turn_floats(&c, p, t);
     return LT_OK;
 }

@@ -16,7 +16,7 @@ static double uniform(void)
     return (double)(int64_t)(state ^ state >> 29) * 0x1p-63;
 }
 
-enum kind { PLAIN, GRADED, LOPSIDED, STEEP, LOW, TWINS, ZERO, ONE_ZERO };
+enum kind { PLAIN, GRADED, LOPSIDED, FAR, STEEP, LOW, TWINS, ZERO, ONE_ZERO };
 
 /* How the t-th column of b and row of a come out of random ones. */
 static void shape_factor(enum kind kind, size_t r, size_t t, double *b, double *a)
@@ -27,6 +27,7 @@ static void shape_factor(enum kind kind, size_t r, size_t t, double *b, double *
     case TWINS: break;
     case GRADED: *a = 1 / (double)(1 + t); break;
     case LOPSIDED: *a = 1 / (*b = t % 2 ? 0x1p20 : 0x1p-20); break;
+    case FAR: *a = 1 / (*b = 0x1p-110); break;
     case STEEP: *b = *a = pow(0.25, (double)t); break;
     case LOW: *b = t < r / 2 ? 1 : 0; break;
     case ZERO: *b = 0; break;
@@ -228,6 +229,7 @@ static void test_scales(void)
     }
     /* The same product, however its factors share the magnitudes. */
     check_one(60, 50, 16, 4, LOPSIDED, 1, FAST);
+    check_one(60, 50, 16, 4, FAR, 1, FAST);
 }
 
 static void test_singular(void)
