@@ -117,6 +117,7 @@ typedef struct lt_merge_options {
     size_t n_enable_lora;
     bool untie; /* a weight may change whose twin (the same memory) does not */
     int threads;
+    uint64_t memory; /* as in extract */
     lt_progress progress;
 } lt_merge_options;
 
@@ -159,6 +160,7 @@ typedef struct lt_resize_options {
     lt_factor_split split;
     bool overwrite;
     int threads;
+    uint64_t memory; /* as in extract */
     lt_progress progress;
 } lt_resize_options;
 

@@ -12,6 +12,7 @@ struct options {
     lt_list include, exclude;
     bool all_modules, force;
     int threads;
+    uint64_t memory;
 };
 
 #define AT(field) offsetof(struct options, field)
@@ -48,6 +49,7 @@ static const lt_opt options[] = {
         "singular values: sqrt on both factors, or up [sqrt]", { NULL } },
     { "threads", 'j', OPT_COUNT, AT(threads), "N", "worker threads [all cores]",
         { "num-threads" } },
+    { "memory", 0, OPT_SIZE, AT(memory), "SIZE", LT_HELP_MEMORY, { "max-memory" } },
     { "force", 'f', OPT_FLAG, AT(force), NULL, "overwrite the output", { "overwrite" } },
     { NULL, 0, OPT_FLAG, 0, NULL, NULL, { NULL } },
 };
@@ -80,6 +82,7 @@ static cJSON *to_json(const lt_extract_report *r, bool verbose)
         cJSON_AddNumberToObject(item, "rank", (double)m->rank);
         cJSON_AddNumberToObject(item, "norm", sqrt(m->energy));
         cJSON_AddNumberToObject(item, "error", relative(m));
+        cJSON_AddNumberToObject(item, "seconds", m->seconds);
         cJSON_AddItemToArray(modules, item);
     }
     return o;
@@ -136,6 +139,7 @@ static lt_status run(void *filled, int n_args, char **args, lt_error *err)
         .all_modules = o->all_modules,
         .overwrite = o->force,
         .threads = o->threads,
+        .memory = o->memory,
         .split = split,
         .progress = lt_progress_meter(o->common.quiet) };
     lt_extract_report r;

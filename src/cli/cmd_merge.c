@@ -14,6 +14,7 @@ struct options {
     uint64_t max_shard_size;
     bool allow_unmatched, dry_run, untie, force;
     int threads;
+    uint64_t memory;
 };
 
 #define AT(field) offsetof(struct options, field)
@@ -40,6 +41,7 @@ static const lt_opt options[] = {
         { NULL } },
     { "threads", 'j', OPT_COUNT, AT(threads), "N", "worker threads [all cores]",
         { "num-threads" } },
+    { "memory", 0, OPT_SIZE, AT(memory), "SIZE", LT_HELP_MEMORY, { "max-memory" } },
     { "force", 'f', OPT_FLAG, AT(force), NULL, "overwrite the output", { "overwrite" } },
     { NULL, 0, OPT_FLAG, 0, NULL, NULL, { NULL } },
 };
@@ -186,6 +188,7 @@ static lt_status merge(struct options *o, lt_merge_input *inputs, size_t n, lt_e
         .dry_run = o->dry_run,
         .overwrite = o->force,
         .threads = o->threads,
+        .memory = o->memory,
         .progress = lt_progress_meter(o->common.quiet) };
     lt_merge_report r;
     FILE *to = lt_report_stream(o->output);

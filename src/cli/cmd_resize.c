@@ -11,6 +11,7 @@ struct options {
     double alpha, max_error;
     bool force;
     int threads;
+    uint64_t memory;
 };
 
 #define AT(field) offsetof(struct options, field)
@@ -35,6 +36,7 @@ static const lt_opt options[] = {
         { "model" } },
     { "threads", 'j', OPT_COUNT, AT(threads), "N", "worker threads [all cores]",
         { "num-threads" } },
+    { "memory", 0, OPT_SIZE, AT(memory), "SIZE", LT_HELP_MEMORY, { "max-memory" } },
     { "force", 'f', OPT_FLAG, AT(force), NULL, "overwrite the output", { "overwrite" } },
     { NULL, 0, OPT_FLAG, 0, NULL, NULL, { NULL } },
 };
@@ -121,6 +123,7 @@ static lt_status run(void *filled, int n_args, char **args, lt_error *err)
         .max_error = o->max_error >= 0 ? &o->max_error : NULL,
         .overwrite = o->force,
         .threads = o->threads,
+        .memory = o->memory,
         .split = split,
         .progress = lt_progress_meter(o->common.quiet) };
     lt_resize_report r;

@@ -56,6 +56,8 @@ lt_status lt_options_parse(const lt_command *command, int argc, char **argv,
 
 /* The lines of help and of option tables that several commands share. */
 #define LT_HELP_FORMAT "safetensors or torch [by OUT's extension]"
+#define LT_HELP_MEMORY \
+    "ceiling of work memory (500MB, 1GiB) [some beyond the largest layer]"
 #define LT_HELP_SHARDS "files of at most that many bytes of tensors (5GB, 500MiB)"
 
 /* The value of --split: "sqrt" (or NULL) or "up". */

@@ -136,16 +136,14 @@ static lt_status subtract_sides(
     size_t n = (size_t)c->count;
     if (r->a->dtype == LT_F64 || r->b->dtype == LT_F64) {
         lt_status st = load_sides(r, c, scratch, err);
-        for (size_t i = 0; i < n && !st; i++)
-            d[i] = (float)(c->b[i] - c->a[i]);
+        if (!st) lt_subtract_f64(d, c->b, c->a, n);
         return st;
     }
     float *base = lt_scratch_get(scratch, S_A, chunk_room(r), sizeof *base, err);
     if (!base) return LT_ERR_NOMEM;
     lt_load_f32(base, c->raw_a, r->a->dtype, n);
     lt_load_f32(d, c->raw_b, r->b->dtype, n);
-    for (size_t i = 0; i < n; i++)
-        d[i] -= base[i];
+    lt_subtract_f32(d, d, base, n);
     return LT_OK;
 }
 
@@ -158,7 +156,7 @@ static lt_status delta_chunk(const lt_region *r, uint64_t at, lt_panels *delta, 
     if (st) return st;
     size_t n = (size_t)c.count;
     if (c.equal) memset(d, 0, n * sizeof *d);
-    *energy += lt_energy_f32(d, n);
+    *energy += lt_dot_f32(d, d, n);
     lt_panels_put(delta, (size_t)at, d, n);
     if (isfinite(*energy)) return LT_OK;
     st = load_sides(r, &c, scratch, err);

@@ -3,6 +3,7 @@
 
 #include "base/limits.h"
 #include "base/pool.h"
+#include "tensor/convert.h"
 #include "tensor/linalg.h"
 #include "tensor/lowrank.h"
 
@@ -147,7 +148,7 @@ static double subtract_panel(const struct work *w, size_t i)
         b.p += b.t ? first : first * b.stride;
     size_t rows = d->wide ? d->side : width, columns = d->wide ? width : d->side;
     lt_gemm_f32(rows, columns, r, (float)-w->scale, b, a, 1, panel);
-    return lt_energy_f32(panel, rows * columns);
+    return lt_dot_f32(panel, panel, rows * columns);
 }
 
 /* The panels of one part: each part sums its own, in order. */

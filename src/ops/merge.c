@@ -21,6 +21,8 @@ struct merging {
     size_t done;
 };
 
+#define TILE_MEMORY ((uint64_t)8 << 20) /* of a worker, or what a copy goes through */
+
 enum slot { S_RAW, S_MERGED };
 
 static lt_dtype target_dtype(const lt_merge_run *run, const lt_tensor *t)
@@ -78,6 +80,19 @@ static lt_status merge_tensor(void *ctx, size_t t, lt_worker *worker, lt_error *
     if (!lt_merge_touches(g->run, t))
         return lt_cast_copy(g->writer, t, dtype, g->run->base, from, scratch, err);
     return change_tensor(g, t, dtype, scratch, err);
+}
+
+/* Factors in double and float32, and what a tile takes beside them. */
+static uint64_t need(void *ctx, size_t t)
+{
+    const struct merging *g = ctx;
+    const lt_merge_run *run = g->run;
+    uint64_t elements = 0;
+    for (size_t i = run->first_part[t]; i < run->first_part[t + 1]; i++) {
+        const lt_contribution *part = &run->parts[i];
+        elements += (part->site->out + part->site->in) * part->module->rank;
+    }
+    return 12 * elements + TILE_MEMORY;
 }
 
 static void merge_done(void *ctx, size_t t)
@@ -158,8 +173,10 @@ static lt_status fill_output(struct merging *g, lt_error *err)
     if (!st) st = lt_notes_add_metadata(&r->dropped, g->writer, run->base, err);
     if (!st)
         st = lt_pool_run(&(lt_job){ .threads = run->threads,
+                             .memory = run->options->memory,
                              .n_items = n,
                              .work = merge_tensor,
+                             .need = need,
                              .done = merge_done,
                              .ctx = g },
             err);

@@ -346,6 +346,14 @@ static lt_status resize_one(void *ctx, size_t index, lt_worker *worker, lt_error
     return st || done ? st : resize_carefully(&j);
 }
 
+/* At most: the careful way's factors in double, twice, and its r x r matrices. */
+static uint64_t need(void *ctx, size_t index)
+{
+    const struct resizing *z = ctx;
+    const lt_module *m = z->items[index].module;
+    return 8 * m->rank * (3 * (m->out + m->in) + 6 * m->rank);
+}
+
 static void resize_done(void *ctx, size_t index)
 {
     struct resizing *z = ctx;
@@ -430,8 +438,10 @@ static lt_status run_all(struct resizing *z, lt_error *err)
     if (!st) st = lt_linalg_load(err);
     if (!st)
         st = lt_pool_run(&(lt_job){ .threads = z->threads,
+                             .memory = o->memory,
                              .n_items = z->n_items,
                              .work = resize_one,
+                             .need = need,
                              .done = resize_done,
                              .ctx = z },
             err);

@@ -296,21 +296,3 @@ lt_status lt_svd(
     lt_free(copy);
     return st;
 }
-
-double lt_energy_f32(const float *p, size_t n)
-{
-    double total = 0;
-    for (size_t i = 0; i < n;) {
-        /* Eight independent sums: a fixed order that vectorises. */
-        double part[8] = { 0 };
-        size_t end = n - i > 8192 ? i + 8192 : n;
-        for (; i + 8 <= end; i += 8)
-            for (int j = 0; j < 8; j++)
-                part[j] += (double)p[i + j] * p[i + j];
-        for (; i < end; i++)
-            part[0] += (double)p[i] * p[i];
-        for (int j = 0; j < 8; j++)
-            total += part[j];
-    }
-    return total;
-}

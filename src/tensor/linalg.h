@@ -5,7 +5,7 @@
  * OpenBLAS is loaded when it is first needed, not when the program starts: loading it
  * costs more than all that `info` does. So the rule: whoever starts such work (an
  * operation, a test program) calls lt_linalg_load before any other function of this
- * header; only lt_mirror_upper and lt_energy_f32 do without. */
+ * header; only lt_mirror_upper does without. */
 #ifndef LT_TENSOR_LINALG_H
 #define LT_TENSOR_LINALG_H
 
@@ -59,8 +59,5 @@ lt_status lt_lq(size_t k, size_t n, double *a, double *l, lt_error *err) LT_MUST
  * LAPACK dgesdd; dgesvd when that does not converge. */
 lt_status lt_svd(size_t m, size_t n, double *a, double *u, double *s, double *vt,
     lt_error *err) LT_MUST_USE;
-
-/* Sum of squares in double. */
-double lt_energy_f32(const float *p, size_t n);
 
 #endif

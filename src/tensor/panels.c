@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "tensor/panels.h"
 
-#include "tensor/linalg.h"
-
 #include <string.h>
 
 /* Measured: from half to the whole of a megaelement products run at the same speed;
@@ -53,11 +51,4 @@ void lt_panels_put(lt_panels *p, size_t first, const float *src, size_t n)
         if (run > n - done) run = n - done;
         memcpy(to, src + done, run * sizeof *src);
     }
-}
-
-double lt_panel_energy(const lt_panels *p, size_t i)
-{
-    size_t width;
-    const float *panel = lt_panel(p, i, &width);
-    return lt_energy_f32(panel, width * p->side);
 }

@@ -33,7 +33,4 @@ void lt_panels_put(lt_panels *p, size_t first, const float *src, size_t n);
  * it lie side by side with it. */
 float *lt_panels_at(const lt_panels *p, size_t first, size_t *run);
 
-/* Sum of the squares of panel i, in double. */
-double lt_panel_energy(const lt_panels *p, size_t i);
-
 #endif
