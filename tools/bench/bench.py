@@ -51,15 +51,21 @@ class Bench:
             self.made[name] = path
         return self.made[name]
 
+    def base(self, layout, dtype="f16"):
+        """A model of a layout, or the one given instead of every layout."""
+        if self.options.pair:
+            return self.options.pair[0]
+        return self.make(f"{layout}-base", layout, "--dtype", dtype, "-j", CORES)
+
     def pair(self, layout, dtype="f16"):
-        """(base, tuned) of a layout, or the models given instead of every layout."""
+        """(base, tuned), its fine-tune."""
+        base = self.base(layout, dtype)
         if self.options.pair:
             return self.options.pair
-        base = self.make(f"{layout}-base", layout, "--dtype", dtype, "-j", CORES)
         return base, self.make(f"{layout}-tuned", layout, "--tune-of", base, "-j", CORES)
 
     def adapter(self, layout, rank, seed=2):
-        base = self.pair(layout)[0]
+        base = self.base(layout)
         return self.make(f"{layout}-adapter-{rank}-{seed}", layout, "--adapter", "--rank", rank,
                          "--seed", seed, "--for", base)
 
@@ -120,13 +126,17 @@ SAMPLED = ("Sampled: a process timed one module of each of the {} distinct shape
 
 # ---- extract -------------------------------------------------------------------------
 
+def extraction(pair, rank):
+    return ["extract", "--base", pair[0], "--tuned", pair[1], "--rank", rank]
+
+
 class Extraction:
     """One pair of models, loratool and some peers on it."""
 
     def __init__(self, bench, name, pair, rank, folder=False, choice=()):
         self.bench, self.name, self.pair, self.rank = bench, name, pair, bench.rank(rank)
         self.end = "/" if folder else ".safetensors"
-        self.words = ["extract", "--base", pair[0], "--tuned", pair[1], "--rank", self.rank, *choice]
+        self.words = [*extraction(pair, self.rank), *choice]
         self.outputs = {}
         exact = self.output("loratool, f32")
         self.modules = bench.loratool(*self.words, "--dtype", "f32", "-o", exact)["modules_written"]
@@ -144,7 +154,8 @@ class Extraction:
 
     def peer(self, method, how):
         """A peer that runs in each round ("whole"), "once" or on a "sample"."""
-        sampled = how == "sample" and not self.bench.options.whole
+        options = self.bench.options
+        sampled = not options.whole and (how == "sample" or options.quick and how == "once")
         counts = sample_of(self.shapes) if sampled else None
         plan = [i for i in self.plan if not sampled or i["module"] in counts]
         tag = f"{self.name}-{method}"
@@ -161,9 +172,10 @@ class Extraction:
             assert found == expected, f"{command.name} wrote {found} modules, not {expected}"
 
     def errors(self, section, per_shape):
-        """Table of errors over the optimum; aims at what the engine does before rounding."""
-        limit = len(self.plan) if per_shape is None or self.bench.options.whole else per_shape
-        chosen = set(first_of_each(self.shapes, limit))
+        """Table of errors over the optimum; the aim is for the engine, without half precision."""
+        options = self.bench.options
+        limit = len(self.plan) if options.whole else 1 if options.quick else per_shape
+        chosen = set(first_of_each(self.shapes, limit or len(self.plan)))
         plan = [item for item in self.plan if item["module"] in chosen]
         say(f"{self.name}: errors of {len(plan)} modules")
         ratios = fidelity.compare(*self.pair, plan, self.outputs, self.rank)
@@ -231,7 +243,7 @@ def copy_command():
 
 
 def merge(bench, section):
-    base = bench.pair("sdxl")[0]
+    base = bench.base("sdxl")
     adapters = [bench.adapter("sdxl", bench.rank(64), seed) for seed in (2, 3, 4)]
     out, copy = bench.work / "merged.safetensors", copy_command()
 
@@ -239,10 +251,11 @@ def merge(bench, section):
         return Command(name, words, [base, *reads], out, keep=False)
 
     def ours(name, given):
-        return command(name, [bench.program, "merge", "--base", base, *given, "-q", "-o", out], given)
+        words = [bench.program, "merge", "--base", base, *given, "-q", "-o", out]
+        return command(name, words, given)
 
     def peer(name, given):
-        plan = bench.store(name.replace(" ", "-"), bench.plan(base, given))
+        plan = bench.store(f"merge-{len(given)}", bench.plan(base, given))
         return command(name, bench.peer("merge.py", base, plan, out), given)
 
     one, three = ours("loratool, 1 adapter", adapters[:1]), ours("loratool, 3 adapters", adapters)
@@ -252,8 +265,8 @@ def merge(bench, section):
                 peer("torch, 3 adapters", adapters)]
     alternate(commands, bench.rounds)
     section.note(f"{base.stat().st_size / 1e9:.2f} GB, rank {bench.rank(64)}; outputs are removed "
-                 "and the disk is at rest before each run. loratool flushes its output to the disk, "
-                 "as `cp and sync` does; the others do not.")
+                 "and the disk is at rest before each run. loratool flushes its output to the "
+                 "disk, as `cp and sync` does; the others do not.")
     section.runs(commands, one)
     section.at_most("1 adapter, time over cp", one.median / cp.median, 1.3)
     section.at_most("3 adapters, time over cp", three.median / cp.median, 1.6)
@@ -265,11 +278,11 @@ def merge(bench, section):
 # ---- info ----------------------------------------------------------------------------
 
 def info(bench, section):
-    model = bench.pair("sdxl")[0]
+    model = bench.base("sdxl")
     empty = Command("/bin/true", [shutil.which("true")])
     ours = Command("loratool info", [bench.program, "info", model])
     alternate([empty, ours], bench.many, settle=False)
-    section.note(f"A file of {model.stat().st_size / 1e9:.2f} GB; memory below 10 MB is not seen.")
+    section.note(f"A file of {model.stat().st_size / 1e9:.2f} GB.")
     section.runs([ours, empty], ours)
     section.at_most("time above that of an empty process",
                     1000 * (ours.median - empty.median), 3, " ms")
@@ -291,7 +304,7 @@ def hashes(bench, section):
     if "--hash" not in known:
         section.note("Skipped: `loratool info` has no `--hash`.")
         return
-    model = bench.pair("sdxl")[0]
+    model = bench.base("sdxl")
     ours = Command("loratool info --hash", [bench.program, "info", "--hash", model], [model])
     commands = [ours] + [Command(" ".join(words), [*words, model], [model])
                          for words in (["openssl", "dgst", "-sha256"], ["sha256sum"])
@@ -311,8 +324,8 @@ def hashes(bench, section):
 def resize(bench, section):
     new = bench.rank(32)
     adapter, out = bench.adapter("sdxl", 4 * new), bench.work / "resized.safetensors"
-    plan = bench.plan(bench.pair("sdxl")[0], [adapter])
-    shapes = shapes_of(bench.pair("sdxl")[0], plan)
+    base = bench.base("sdxl")
+    shapes = shapes_of(base, bench.plan(base, [adapter]))
     ours = Command("loratool", [bench.program, "resize", adapter, "--rank", new, "-q", "-o", out],
                    [adapter], out)
 
@@ -328,9 +341,10 @@ def resize(bench, section):
     alternate([ours, core, product], bench.rounds)
     for command in (ours, core, product):
         assert modules_in(command.writes) == len(command.counts or shapes), command.name
-    section.note(f"{len(shapes)} modules, rank {4 * new} to {new}, {adapter.stat().st_size / 1e9:.2f} "
-                 "GB. `product` multiplies the factors and takes all singular vectors, `qr-core` "
-                 "goes through the small matrix between their QR factors.")
+    section.note(f"{len(shapes)} modules, rank {4 * new} to {new}, "
+                 f"{adapter.stat().st_size / 1e9:.2f} GB. `product` multiplies the "
+                 "factors and takes all singular vectors, `qr-core` goes through "
+                 "the small matrix between their QR factors.")
     if product.times:
         section.note(SAMPLED.format(len(product.counts)))
     section.runs([ours, core, product], ours)
@@ -343,8 +357,7 @@ def resize(bench, section):
 def reported_seconds(bench, pair, rank):
     """Module -> seconds, if the report has them."""
     out = bench.work / "reported.safetensors"
-    report = bench.loratool("extract", "--base", pair[0], "--tuned", pair[1], "--rank", rank,
-                            "-j", 1, "-v", "-o", out)
+    report = bench.loratool(*extraction(pair, rank), "-j", 1, "-v", "-o", out)
     remove(out)
     return {m["name"]: m["seconds"] for m in report["modules"] if "seconds" in m}
 
@@ -358,9 +371,8 @@ def single_seconds(bench, pair, rank, plan, shapes):
     out, commands = bench.work / "single.safetensors", []
     for module in chosen:
         only = "^" + alone[module].replace(".", "\\.") + "$"
-        commands.append(Command(module, [
-            bench.program, "extract", "--base", pair[0], "--tuned", pair[1], "--rank", rank, "-j", 1,
-            "--include", only, "-q", "-o", out], writes=out))
+        words = [*extraction(pair, rank), "-j", 1, "--include", only, "-q", "-o", out]
+        commands.append(Command(module, [bench.program, *words], writes=out))
     alternate(commands, bench.rounds, settle=False)
     floor = min(commands[0].seconds)
     return {shapes[c.name]: min(c.seconds) - floor for c in commands[1:]}
@@ -379,8 +391,8 @@ def cost_of_shapes(bench, section, pair, rank, plan):
     counts = Counter(shapes.values())
     flops = {(m, n): 4 * m * n * (min(rank, m, n) + 8) for m, n in seconds}
     shown = sorted((s for s in seconds if seconds[s] > 0), key=flops.get)
-    section.note(f"Cost of a module with `-j 1` ({how}) against 4 m n (r + 8) operations: Δᵀ times "
-                 "a block of r + 8 vectors and Δ times that, one step. GFLOP/s is that over the "
+    section.note(f"Cost of a module with `-j 1` ({how}) against 4 m n (r + 8) operations: Δᵀ "
+                 "times a block of r + 8 vectors and Δ times that, one step. GFLOP/s is that over the "
                  "whole time, so it is lower the more steps are taken.")
     section.table(["shape", "modules", "time of one", "GFLOP/s"],
                   [(f"{m} x {n}", counts[m, n], duration(seconds[m, n]),
@@ -404,8 +416,7 @@ def scaling(bench, section):
     for jobs in dict.fromkeys((1, CORES)):
         out = bench.work / f"threads-{jobs}" / "adapter.safetensors"  # its name is in the file
         out.parent.mkdir()
-        words = [bench.program, "extract", "--base", pair[0], "--tuned", pair[1], "--rank", rank,
-                 "-j", jobs, "-q", "-o", out]
+        words = [bench.program, *extraction(pair, rank), "-j", jobs, "-q", "-o", out]
         commands.append(Command(f"loratool -j {jobs}", words, list(pair), out))
     alternate(commands, bench.rounds)
     first, last = commands[0], commands[-1]
@@ -448,8 +459,9 @@ def parse():
     parser.add_argument("--whole", action="store_true", help="do not sample slow alternatives")
     parser.add_argument("--keep", action="store_true", help="keep the inputs and outputs")
     parser.add_argument("--quick", action="store_true",
-                        help="one round; without cases or --pair only sd15-linear")
-    options = parser.parse_args()
+                        help="one round, slow alternatives and errors sampled; without cases "
+                             "or --pair only sd15-linear")
+    options = parser.parse_intermixed_args()
     unknown = set(options.cases) - set(CASES)
     if unknown:
         parser.error(f"no case {', '.join(sorted(unknown))}")
@@ -462,13 +474,15 @@ def run_case(bench, name):
     function, title = CASES[name]
     section = Section(name, title)
     say(f"{name}: {title}")
+    start, good = time.monotonic(), True
     try:
         function(bench, section)
     except Exception as error:
         traceback.print_exc()
-        section.note(f"Failed: {error}")
-        return section, False
-    return section, True
+        section.note(f"Failed: {type(error).__name__} {error}")
+        good = False
+    section.note(f"The case took {time.monotonic() - start:.0f} s, inputs that it made included.")
+    return section, good
 
 
 def run(options, work):

@@ -109,7 +109,9 @@ class Section:
 
 
 def document(where, sections):
-    return "\n\n".join(["# Benchmark", table(["what", "value"], where),
+    how = ("Times are medians of whole processes that ran in turn, memory is the largest resident "
+           "size of the process (below 10 MB it is not seen).")
+    return "\n\n".join(["# Benchmark", how, table(["what", "value"], where),
                         *(section.text() for section in sections)]) + "\n"
 
 
@@ -152,4 +154,5 @@ def plot(title, across, up, points, rate):
                      % (*at(x, y), label))
     return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
             'font-family="sans-serif" font-size="12">\n'
-            f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>\n' + "\n".join(parts) + "\n</svg>\n")
+            f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>\n'
+            + "\n".join(parts) + "\n</svg>\n")

@@ -82,4 +82,5 @@ def main(method, base, tuned, plan, out, rank, times=None):
         Path(times).write_text(json.dumps(seconds))
 
 
-main(*sys.argv[1:])
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -46,4 +46,5 @@ def main(base, plan, out):
     save_file(tensors, out, metadata(base))
 
 
-main(*sys.argv[1:])
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -57,4 +57,5 @@ def main(method, adapter, names, out, rank, times=None):
         Path(times).write_text(json.dumps(seconds))
 
 
-main(*sys.argv[1:])
+if __name__ == "__main__":
+    main(*sys.argv[1:])
