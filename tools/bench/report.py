@@ -102,7 +102,7 @@ class Section:
         self.aims.append((what, f">= {limit:g}{unit}", value, unit, value >= limit))
 
     def text(self):
-        aims = [(what, aim, f"{value:.4g}{unit}", "met" if met else "missed")
+        aims = [(what, aim, f"{value:.6g}{unit}", "met" if met else "missed")
                 for what, aim, value, unit, met in self.aims]
         tables = [table(["what", "aim", "measured", "verdict"], aims)] if aims else []
         return "\n\n".join([f"## {self.name}: {self.title}", *self.parts, *tables])
