@@ -11,6 +11,7 @@
  * the panel's factors anew for each: both sides of it must be long enough to pay for
  * that, and the panel must stay in the second cache until it has been added. */
 #define TILE_ELEMENTS ((size_t)1 << 20)
+#define WIDE_ELEMENTS ((size_t)1 << 18) /* of a tile in double */
 #define TILE_ROWS ((size_t)384)
 #define PANEL_ELEMENTS ((size_t)1 << 17)
 #define PANEL_COLUMNS ((size_t)1024)
@@ -141,8 +142,9 @@ lt_status lt_sum_prepare(lt_sum *s, lt_error *err)
 
 size_t lt_sum_step(const lt_sum *s)
 {
-    size_t rows = s->columns ? TILE_ELEMENTS / s->columns + 1 : 1;
-    return rows < TILE_ROWS ? rows : TILE_ROWS;
+    size_t elements = s->single ? TILE_ELEMENTS : WIDE_ELEMENTS;
+    size_t rows = s->columns ? elements / s->columns + 1 : 1;
+    return s->single && rows > TILE_ROWS ? TILE_ROWS : rows;
 }
 
 /* The rows [*from, *to) of the tile that the product changes; false: none. */
@@ -239,66 +241,57 @@ static lt_status row_wide(
     return store_wide(s, b->row * s->columns + b->column, sums, b->n, b->out, err);
 }
 
-static void fill_slack(const lt_sum *s, const struct panel *b, float *slack)
+/* The error bounds of the row's sums are *scale times what is returned: one product's own
+ * or the sum of all in room. */
+static const float *find_slack(
+    const lt_sum *s, const struct panel *b, float *room, float *scale)
 {
-    memset(slack, 0, b->n * sizeof *slack);
+    *scale = 1;
+    if (s->count != 1) memset(room, 0, b->n * sizeof *room);
     for (size_t i = 0; i < s->count; i++) {
         const lt_product *p = &s->products[i];
         size_t row = b->row - p->first;
-        if (b->row < p->first || row >= p->rows) continue;
-        lt_add_scaled_f32(slack, p->left_bound[row], p->right_bound + b->column, b->n);
+        bool changed = b->row >= p->first && row < p->rows;
+        float bound = changed ? p->left_bound[row] : 0;
+        if (s->count == 1) *scale = bound;
+        if (s->count == 1) return p->right_bound + b->column;
+        lt_add_scaled_f32(room, bound, p->right_bound + b->column, b->n);
     }
+    return room;
 }
 
-/* Codes of a panel's row; what follows them in the last word is 0. */
-#define WORDS (PANEL_COLUMNS / 4)
-typedef struct codes {
-    uint64_t word[WORDS];
-} codes;
-
-static void encode(const lt_sum *s, codes *c, const float *from, size_t n)
-{
-    c->word[(n * element_size(s->to) - 1) / sizeof *c->word] = 0;
-    lt_store_f32(c->word, from, s->to, n);
-}
-
-/* Where a and b, n codes of size bytes (1 or 2), differ; returns how many places. Words
- * are looked at without a branch, since the few that differ cannot be foreseen. */
+/* Where a and b differ, two rows of n codes of size bytes (1 or 2); returns how many. */
 static size_t differences(
-    const codes *a, const codes *b, size_t n, size_t size, uint16_t *at)
+    const unsigned char *a, const unsigned char *b, size_t n, size_t size, uint16_t *at)
 {
-    const uint64_t code = size == 2 ? 0xffff : 0xff;
-    uint16_t words[WORDS];
-    size_t found = 0, n_words = 0, in_word = sizeof *a->word / size;
-    for (size_t i = 0; i * in_word < n; i++) {
-        words[n_words] = (uint16_t)i;
-        n_words += a->word[i] != b->word[i];
-    }
-    for (size_t i = 0; i < n_words; i++) {
-        uint64_t differ = a->word[words[i]] ^ b->word[words[i]];
-        while (differ) {
-            size_t j = (size_t)__builtin_ctzll(differ) / 8 / size;
-            at[found++] = (uint16_t)(words[i] * in_word + j);
-            differ &= ~(code << 8 * size * j);
+    uint64_t marks[PANEL_COLUMNS * 2 / 64], code = size == 2 ? 3 : 1;
+    size_t found = 0;
+    lt_mark_differences(marks, a, b, n * size);
+    for (size_t i = 0; i * 64 < n * size; i++)
+        while (marks[i]) {
+            size_t j = (size_t)__builtin_ctzll(marks[i]) / size;
+            at[found++] = (uint16_t)(i * 64 / size + j);
+            marks[i] &= ~(code << size * j);
         }
-    }
     return found;
 }
 
-/* The sums in low's and high's codes, and the exact ones where those differ. */
+/* Where out, the codes of the low ends, and those of the high ends differ, the exact sums
+ * are computed, in whole vectors' numbers, and put to out. */
 static size_t settle(const lt_sum *s, const struct panel *b, const float *weight,
-    const codes *low, const codes *high)
+    const unsigned char *high)
 {
     uint16_t at[PANEL_COLUMNS];
-    double sums[PANEL_COLUMNS];
-    codes exact;
-    size_t size = element_size(s->to), n = differences(low, high, b->n, size, at);
+    double sums[PANEL_COLUMNS + 15];
+    unsigned char codes[2 * (PANEL_COLUMNS + 15)];
+    size_t size = element_size(s->to), n = differences(b->out, high, b->n, size, at);
+    if (!n) return 0;
     for (size_t i = 0; i < n; i++)
         sums[i] = exact_sum(s, b, at[i], weight[at[i]]);
-    lt_store_f64(exact.word, sums, s->to, n);
-    memcpy(b->out, low->word, b->n * size);
+    memset(sums + n, 0, 15 * sizeof *sums);
+    lt_store_f64(codes, sums, s->to, (n + 15) / 16 * 16);
     for (size_t i = 0; i < n; i++)
-        memcpy(b->out + at[i] * size, (unsigned char *)exact.word + i * size, size);
+        memcpy(b->out + at[i] * size, codes + i * size, size);
     return n;
 }
 
@@ -306,17 +299,17 @@ static size_t settle(const lt_sum *s, const struct panel *b, const float *weight
 static lt_status row_single(
     const lt_sum *s, const struct panel *b, uint64_t *again, lt_error *err)
 {
-    float weight[PANEL_COLUMNS], slack[PANEL_COLUMNS];
+    float weight[PANEL_COLUMNS], room[PANEL_COLUMNS], scale;
     float low[PANEL_COLUMNS], high[PANEL_COLUMNS];
-    codes low_codes, high_codes;
+    unsigned char codes[2 * PANEL_COLUMNS];
     float limit = (float)lt_dtype_get(s->to)->overflow;
+    const float *slack = find_slack(s, b, room, &scale);
     lt_load_f32(weight, b->weight, s->from, b->n);
-    fill_slack(s, b, slack);
-    if (!lt_bracket_f32(low, high, weight, b->delta, slack, b->n, limit))
+    if (!lt_bracket_f32(low, high, weight, b->delta, scale, slack, b->n, limit))
         return row_wide(s, b, weight, err);
-    encode(s, &low_codes, low, b->n);
-    encode(s, &high_codes, high, b->n);
-    *again += settle(s, b, weight, &low_codes, &high_codes);
+    lt_store_f32(b->out, low, s->to, b->n);
+    lt_store_f32(codes, high, s->to, b->n);
+    *again += settle(s, b, weight, codes);
     return LT_OK;
 }
 

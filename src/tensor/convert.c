@@ -217,18 +217,31 @@ static double dot_f32(const float *a, const float *b, size_t n)
 }
 
 /* Three roundings, of a + b and of the two ends, each off by at most 2^-24 of its
- * result: 2^-22 of the sum covers them. */
+ * result: 2^-22 of the sum covers them. Of the slack's own the caller takes care. */
 static bool bracket_f32(float *low, float *high, const float *a, const float *b,
-    const float *slack, size_t n, float limit)
+    float scale, const float *slack, size_t n, float limit)
 {
     unsigned inside = 1;
     for (size_t i = 0; i < n; i++) {
-        float x = a[i] + b[i], own = fabsf(x) * 0x1p-22f, e = slack[i] + own;
+        float x = a[i] + b[i], own = fabsf(x) * 0x1p-22f, wide = scale * slack[i];
+        float e = wide + own;
         low[i] = x - e;
         high[i] = x + e;
         inside &= (unsigned)(low[i] > -limit) & (unsigned)(high[i] < limit);
     }
     return inside;
+}
+
+static void mark_differences(
+    uint64_t *marks, const unsigned char *a, const unsigned char *b, size_t n)
+{
+    for (size_t from = 0; from < n; from += 64) {
+        size_t count = n - from < 64 ? n - from : 64;
+        uint64_t mark = 0;
+        for (size_t i = 0; i < count; i++)
+            mark |= (uint64_t)(a[from + i] != b[from + i]) << i;
+        marks[from / 64] = mark;
+    }
 }
 
 static bool always(void)
@@ -249,6 +262,7 @@ const lt_convert_set lt_set_plain = {
     .subtract_f32 = subtract_f32,
     .subtract_f64 = subtract_f64,
     .add_scaled_f32 = add_scaled_f32,
+    .mark_differences = mark_differences,
     .dot_f32 = dot_f32,
     .bracket_f32 = bracket_f32,
 };
@@ -408,9 +422,15 @@ double lt_dot_f32(const float *a, const float *b, size_t n)
     return (*set)->dot_f32(a, b, n);
 }
 
-bool lt_bracket_f32(float *low, float *high, const float *a, const float *b,
+bool lt_bracket_f32(float *low, float *high, const float *a, const float *b, float scale,
     const float *slack, size_t n, float limit)
 {
     WITH(bracket_f32)
-    return (*set)->bracket_f32(low, high, a, b, slack, n, limit);
+    return (*set)->bracket_f32(low, high, a, b, scale, slack, n, limit);
+}
+
+void lt_mark_differences(uint64_t *marks, const void *a, const void *b, size_t n)
+{
+    WITH(mark_differences)
+    (*set)->mark_differences(marks, a, b, n);
 }

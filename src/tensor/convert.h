@@ -43,9 +43,13 @@ void lt_add_scaled_f32(float *dst, float scale, const float *src, size_t n);
 double lt_dot_f32(const float *a, const float *b, size_t n);
 
 /* Numbers below and above every real number that differs from a + b by no more than
- * slack, which is not below 0 and has 2^-20 of itself to spare. Returns whether every
- * magnitude is below limit (false when there is a NaN). */
-bool lt_bracket_f32(float *low, float *high, const float *a, const float *b,
+ * scale * slack, which is not below 0 and has 2^-20 of itself to spare. Returns whether
+ * every magnitude is below limit (false when there is a NaN). */
+bool lt_bracket_f32(float *low, float *high, const float *a, const float *b, float scale,
     const float *slack, size_t n, float limit);
+
+/* Bit i % 64 of marks[i / 64] says whether byte i of n differs; the last one is filled up
+ * with zeros. */
+void lt_mark_differences(uint64_t *marks, const void *a, const void *b, size_t n);
 
 #endif

@@ -300,16 +300,40 @@ AVX2 static void add_scaled_f32(float *dst, float scale, const float *src, size_
     lt_set_plain.add_scaled_f32(dst + i, scale, src + i, n - i);
 }
 
+INLINE uint32_t marks32(const unsigned char *a, const unsigned char *b)
+{
+    __m256i x = _mm256_loadu_si256((const __m256i *)(const void *)a);
+    __m256i y = _mm256_loadu_si256((const __m256i *)(const void *)b);
+    return ~(uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(x, y));
+}
+
+AVX2 static void mark_differences(
+    uint64_t *marks, const unsigned char *a, const unsigned char *b, size_t n)
+{
+    size_t i = 0;
+    for (; i + 64 <= n; i += 64)
+        marks[i / 64] =
+            marks32(a + i, b + i) | (uint64_t)marks32(a + i + 32, b + i + 32) << 32;
+    lt_set_plain.mark_differences(marks + i / 64, a + i, b + i, n - i);
+}
+
 INLINE __m256d add_products(__m256d sum, const float *a, const float *b)
 {
     __m256d x = _mm256_cvtps_pd(_mm_loadu_ps(a)), y = _mm256_cvtps_pd(_mm_loadu_ps(b));
     return _mm256_add_pd(sum, _mm256_mul_pd(x, y));
 }
 
+/* lt_dot_finish's tree from eight lanes on. */
+INLINE double add_lanes(__m256d low, __m256d high)
+{
+    low = _mm256_add_pd(low, high);
+    __m128d two = _mm_add_pd(_mm256_castpd256_pd128(low), _mm256_extractf128_pd(low, 1));
+    return _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)));
+}
+
 AVX2 static double dot_f32(const float *a, const float *b, size_t n)
 {
     __m256d s0 = _mm256_setzero_pd(), s1 = s0, s2 = s0, s3 = s0;
-    double lane[LT_DOT_LANES];
     size_t i = 0;
     for (; i + 16 <= n; i += 16) {
         s0 = add_products(s0, a + i, b + i);
@@ -317,6 +341,8 @@ AVX2 static double dot_f32(const float *a, const float *b, size_t n)
         s2 = add_products(s2, a + i + 8, b + i + 8);
         s3 = add_products(s3, a + i + 12, b + i + 12);
     }
+    if (i == n) return add_lanes(_mm256_add_pd(s0, s2), _mm256_add_pd(s1, s3));
+    double lane[LT_DOT_LANES];
     _mm256_storeu_pd(lane, s0);
     _mm256_storeu_pd(lane + 4, s1);
     _mm256_storeu_pd(lane + 8, s2);
@@ -325,16 +351,17 @@ AVX2 static double dot_f32(const float *a, const float *b, size_t n)
 }
 
 AVX2 static bool bracket_f32(float *low, float *high, const float *a, const float *b,
-    const float *slack, size_t n, float limit)
+    float scale, const float *slack, size_t n, float limit)
 {
     __m256 sign = _mm256_set1_ps(-0.0f), unit = _mm256_set1_ps(0x1p-22f);
-    __m256 top = _mm256_set1_ps(limit), bottom = _mm256_set1_ps(-limit);
+    __m256 times = _mm256_set1_ps(scale), top = _mm256_set1_ps(limit),
+           bottom = _mm256_set1_ps(-limit);
     __m256 in = _mm256_cmp_ps(sign, sign, _CMP_EQ_OQ);
     size_t i = 0;
     for (; i + 8 <= n; i += 8) {
         __m256 x = _mm256_add_ps(_mm256_loadu_ps(a + i), _mm256_loadu_ps(b + i));
         __m256 own = _mm256_mul_ps(_mm256_andnot_ps(sign, x), unit);
-        __m256 e = _mm256_add_ps(_mm256_loadu_ps(slack + i), own);
+        __m256 e = _mm256_add_ps(_mm256_mul_ps(times, _mm256_loadu_ps(slack + i)), own);
         __m256 lo = _mm256_sub_ps(x, e), hi = _mm256_add_ps(x, e);
         _mm256_storeu_ps(low + i, lo);
         _mm256_storeu_ps(high + i, hi);
@@ -342,7 +369,7 @@ AVX2 static bool bracket_f32(float *low, float *high, const float *a, const floa
         in = _mm256_and_ps(in, _mm256_cmp_ps(hi, top, _CMP_LT_OQ));
     }
     bool rest = lt_set_plain.bracket_f32(
-        low + i, high + i, a + i, b + i, slack + i, n - i, limit);
+        low + i, high + i, a + i, b + i, scale, slack + i, n - i, limit);
     return rest && _mm256_movemask_ps(in) == 0xff;
 }
 
@@ -359,6 +386,7 @@ const lt_convert_set lt_set_avx2 = {
     .subtract_f32 = subtract_f32,
     .subtract_f64 = subtract_f64,
     .add_scaled_f32 = add_scaled_f32,
+    .mark_differences = mark_differences,
     .dot_f32 = dot_f32,
     .bracket_f32 = bracket_f32,
 };

@@ -188,37 +188,43 @@ STORES(bfloat, LT_BFLOAT, 2)
 STORES(e5m2, LT_E5M2, 1)
 STORES(e4m3, LT_E4M3, 1)
 
-INLINE __m512d add_products(__m512d sum, const float *a, const float *b)
+INLINE __m512d add_products(__m512d sum, __m256 a, __m256 b)
 {
-    __m512d x = _mm512_cvtps_pd(_mm256_loadu_ps(a));
-    return _mm512_fmadd_pd(x, _mm512_cvtps_pd(_mm256_loadu_ps(b)), sum);
+    return _mm512_fmadd_pd(_mm512_cvtps_pd(a), _mm512_cvtps_pd(b), sum);
 }
 
+/* lt_dot_finish's tree; the zeros beyond the end change no lane. */
 AVX512 static double dot_f32(const float *a, const float *b, size_t n)
 {
     __m512d low = _mm512_setzero_pd(), high = low;
-    double lane[LT_DOT_LANES];
-    size_t i = 0;
-    for (; i + 16 <= n; i += 16) {
-        low = add_products(low, a + i, b + i);
-        high = add_products(high, a + i + 8, b + i + 8);
+    for (size_t i = 0; i < n; i += 16) {
+        __mmask16 mask = (__mmask16)(n - i < 16 ? (1u << (n - i)) - 1 : 0xffff);
+        __m512 x = _mm512_maskz_loadu_ps(mask, a + i);
+        __m512 y = _mm512_maskz_loadu_ps(mask, b + i);
+        low = add_products(low, _mm512_castps512_ps256(x), _mm512_castps512_ps256(y));
+        high = add_products(
+            high, _mm512_extractf32x8_ps(x, 1), _mm512_extractf32x8_ps(y, 1));
     }
-    _mm512_storeu_pd(lane, low);
-    _mm512_storeu_pd(lane + 8, high);
-    return lt_dot_finish(lane, a, b, n, i);
+    low = _mm512_add_pd(low, high);
+    __m256d four =
+        _mm256_add_pd(_mm512_castpd512_pd256(low), _mm512_extractf64x4_pd(low, 1));
+    __m128d two =
+        _mm_add_pd(_mm256_castpd256_pd128(four), _mm256_extractf128_pd(four, 1));
+    return _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)));
 }
 
 AVX512 static bool bracket_f32(float *low, float *high, const float *a, const float *b,
-    const float *slack, size_t n, float limit)
+    float scale, const float *slack, size_t n, float limit)
 {
     __m512 unit = _mm512_set1_ps(0x1p-22f);
-    __m512 top = _mm512_set1_ps(limit), bottom = _mm512_set1_ps(-limit);
+    __m512 times = _mm512_set1_ps(scale), top = _mm512_set1_ps(limit),
+           bottom = _mm512_set1_ps(-limit);
     __mmask16 in = 0xffff;
     size_t i = 0;
     for (; i + 16 <= n; i += 16) {
         __m512 x = _mm512_add_ps(_mm512_loadu_ps(a + i), _mm512_loadu_ps(b + i));
         __m512 own = _mm512_mul_ps(_mm512_abs_ps(x), unit);
-        __m512 e = _mm512_add_ps(_mm512_loadu_ps(slack + i), own);
+        __m512 e = _mm512_add_ps(_mm512_mul_ps(times, _mm512_loadu_ps(slack + i)), own);
         __m512 lo = _mm512_sub_ps(x, e), hi = _mm512_add_ps(x, e);
         _mm512_storeu_ps(low + i, lo);
         _mm512_storeu_ps(high + i, hi);
@@ -226,7 +232,7 @@ AVX512 static bool bracket_f32(float *low, float *high, const float *a, const fl
         in = _mm512_mask_cmp_ps_mask(in, hi, top, _CMP_LT_OQ);
     }
     bool rest = lt_set_plain.bracket_f32(
-        low + i, high + i, a + i, b + i, slack + i, n - i, limit);
+        low + i, high + i, a + i, b + i, scale, slack + i, n - i, limit);
     return rest && in == 0xffff;
 }
 

@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /* LT_WIDE is the other one of float32 and double. */
 typedef enum lt_small {
@@ -30,9 +31,11 @@ typedef struct lt_convert_set {
     void (*subtract_f32)(float *dst, const float *a, const float *b, size_t n);
     void (*subtract_f64)(float *dst, const double *a, const double *b, size_t n);
     void (*add_scaled_f32)(float *dst, float scale, const float *src, size_t n);
+    void (*mark_differences)(
+        uint64_t *marks, const unsigned char *a, const unsigned char *b, size_t n);
     double (*dot_f32)(const float *a, const float *b, size_t n);
     bool (*bracket_f32)(float *low, float *high, const float *a, const float *b,
-        const float *slack, size_t n, float limit);
+        float scale, const float *slack, size_t n, float limit);
 } lt_convert_set;
 
 /* How dot_f32 adds up: lane j has the terms j, j + 16, ... in their order. */

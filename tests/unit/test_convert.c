@@ -384,7 +384,7 @@ static void check_sums(const float *a, const float *b, const double *c, const do
         lt_add_scaled_f32(to[0], 0.3f, b, BLOCK - 3);
         lt_subtract_f32(to[1], a, b, BLOCK - 3);
         lt_subtract_f64(to[2], c, d, BLOCK - 3);
-        bool inside = lt_bracket_f32(to[3], to[4], a, b, slack, BLOCK - 3, 1e9f);
+        bool inside = lt_bracket_f32(to[3], to[4], a, b, 0.7f, slack, BLOCK - 3, 1e9f);
         size_t beyond = 0;
         for (int j = 0; j < BLOCK - 3; j++)
             beyond += !(fabsf(to[3][j]) < 1e9f && fabsf(to[4][j]) < 1e9f);
@@ -429,8 +429,8 @@ static void check_bracket(void)
         float b =
             ldexpf((float)(int32_t)next_bits(&state), (int)(next_bits(&state) % 60) - 90);
         float e = i % 3 ? fabsf(b) * 0x1p-18f : 0, low, high;
-        wrong += !lt_bracket_f32(&low, &high, &a, &b, &e, 1, INFINITY);
-        double x = (double)a + b, off = (double)e * (1 - 0x1p-20);
+        wrong += !lt_bracket_f32(&low, &high, &a, &b, 0.5f, &e, 1, INFINITY);
+        double x = (double)a + b, off = 0.5 * (double)e * (1 - 0x1p-20);
         wrong += !(low <= x - off && high >= x + off);
     }
     CHECK(wrong == 0);
@@ -453,6 +453,28 @@ static void test_every_float(void)
             "    %s: %zu of 2^32 / %d blocks differ\n", lt_convert_use(i), wrong, BLOCK);
         CHECK(wrong == 0);
     }
+}
+
+static void check_marks(void)
+{
+    enum { N = 200 };
+    unsigned char a[N] = { 0 }, b[N] = { 0 };
+    size_t wrong = 0;
+    for (size_t i = 0; i < N; i++)
+        b[i] = (unsigned char)(i % 7 == 3 || i % 64 == 63) << i % 8;
+    for (size_t n = 0; n <= N; n++) {
+        uint64_t marks[N / 64 + 2] = { 1, 1, 1, 1, 1 };
+        lt_mark_differences(marks, a, b, n);
+        for (size_t i = 0; i < (n + 63) / 64 * 64; i++)
+            wrong += (marks[i / 64] >> i % 64 & 1) != (i < n && a[i] != b[i]);
+        wrong += marks[(n + 63) / 64] != 1;
+    }
+    CHECK(wrong == 0);
+}
+
+static void test_marks(void)
+{
+    with_each_set(check_marks);
 }
 
 static void test_all_codes(void)
@@ -490,7 +512,7 @@ int main(void)
     static const unit_test tests[] = { TEST(test_all_codes), TEST(test_rounding),
         TEST(test_overflow), TEST(test_arrays), TEST(test_loads_agree),
         TEST(test_ties_agree), TEST(test_random_agree), TEST(test_placements_agree),
-        TEST(test_finds), TEST(test_sums_agree), TEST(test_bracket),
+        TEST(test_finds), TEST(test_sums_agree), TEST(test_bracket), TEST(test_marks),
         TEST(test_every_float) };
     size_t count = sizeof tests / sizeof *tests;
     return unit_run(tests, getenv("LORATOOL_EXHAUSTIVE") ? count : count - 1);

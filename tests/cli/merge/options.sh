@@ -44,3 +44,13 @@ run 0 merge --base "$sd/base.safetensors" lora:2 -n --json
 check test "$(field stdout '[.plan[].factor] | unique | @csv')" = 0.25,0.5
 run 0 merge --base "$sd/base.safetensors" lora:2:3 -n --json
 check test "$(field stdout '[.plan[].factor] | unique | @csv')" = 0.75,1.5
+
+# The same bytes for any number of threads, in float32 and in double.
+for precision in fp16 float; do
+    for j in 1 2 5; do
+        run 0 merge --base "$sd/base.safetensors" "$sd/lora.safetensors" \
+            --save_precision $precision -j $j -o "$precision-$j.safetensors"
+    done
+    same "$precision-1.safetensors" "$precision-2.safetensors"
+    same "$precision-1.safetensors" "$precision-5.safetensors"
+done
