@@ -163,9 +163,52 @@ static enum CBLAS_TRANSPOSE trans(bool t)
     return t ? CblasTrans : CblasNoTrans;
 }
 
+/* A product's m, n and k that OpenBLAS computes from where the operands lie (AVX-512
+ * cores, up to a million multiplications); larger ones it copies into its own order
+ * first, which for a long, thin product costs as much as the product. */
+#define PIECE_WORK ((size_t)1000000)
+#define PIECE_DEPTH ((size_t)128)
+#define PIECE_SIDE ((size_t)64)
+#define PIECE_GRAIN ((size_t)16)
+
+static size_t min_size(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+/* One strip of k: c (m x n) += a b in pieces. */
+static void multiply_strip(
+    size_t m, size_t n, size_t k, float alpha, lt_matf a, lt_matf b, float beta, float *c)
+{
+    /* The side that is not cut when it is short leaves more to the other. */
+    size_t area = PIECE_WORK / PIECE_DEPTH;
+    size_t rows = n <= PIECE_SIDE ? area / n : min_size(m, PIECE_SIDE);
+    size_t columns = n <= PIECE_SIDE ? n : area / rows / PIECE_GRAIN * PIECE_GRAIN;
+    for (size_t i = 0; i < m; i += rows)
+        for (size_t j = 0; j < n; j += columns)
+            blas.cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans,
+                (blasint)min_size(rows, m - i), (blasint)min_size(columns, n - j),
+                (blasint)k, alpha, a.p + i * a.stride, (blasint)a.stride, b.p + j,
+                (blasint)b.stride, beta, c + i * n + j, (blasint)n);
+}
+
+static void multiply_in_pieces(
+    size_t m, size_t n, size_t k, float alpha, lt_matf a, lt_matf b, float beta, float *c)
+{
+    for (size_t i = 0; i < k; i += PIECE_DEPTH) {
+        multiply_strip(m, n, min_size(PIECE_DEPTH, k - i), alpha, a, b, i ? 1 : beta, c);
+        a.p += PIECE_DEPTH;
+        b.p += PIECE_DEPTH * b.stride;
+    }
+}
+
 void lt_gemm_f32(
     size_t m, size_t n, size_t k, float alpha, lt_matf a, lt_matf b, float beta, float *c)
 {
+    if (!a.t && !b.t && m && n && k) {
+        multiply_in_pieces(m, n, k, alpha, a, b, beta, c);
+        return;
+    }
     blas.cblas_sgemm(CblasRowMajor, trans(a.t), trans(b.t), (blasint)m, (blasint)n,
         (blasint)k, alpha, a.p, (blasint)a.stride, b.p, (blasint)b.stride, beta, c,
         (blasint)n);

@@ -15,8 +15,9 @@ enum slot { S_BASIS, S_IMAGE, S_RITZ, S_VECTORS, S_VALUES, S_BLOCK, S_FLOATS, S_
 /* Directions of a block shorter than this part of the largest are rounding. */
 #define NO_LENGTH_FLOAT 1e-6
 #define NO_LENGTH_DOUBLE 1e-14
-/* A block that lost this much of its square to the basis is orthogonalised again. */
-#define CANCELLED 1e-8
+/* How far from orthogonal the basis may get, and what one step adds. */
+#define LOSS_LIMIT 1e-9
+#define LOSS_STEP 1e-15
 #define LOOK 1.75
 #define STEEP 1e-3
 #define PATIENCE 3             /* looks without a gain after a block that led nowhere */
@@ -37,6 +38,7 @@ struct lanczos {
     bool exact;      /* double products */
     unsigned doubt;  /* looks to come before the end may be believed */
     double rest;     /* at the last look in doubt */
+    double loss;     /* how far x is from orthogonal, at most */
     double to_come;  /* what a further block was to add, at the last look; 0: none yet */
     double *x;       /* capacity x side: orthonormal rows */
     float *bf;       /* capacity x length: x D */
@@ -67,7 +69,7 @@ static size_t max_size(size_t a, size_t b)
  * fewer directions, wider ones run faster. */
 static size_t block_size(size_t k, size_t side)
 {
-    size_t b = (3 * k / 8 + 7) / 8 * 8;
+    size_t b = (k / 4 + 7) / 8 * 8;
     return min_size(side, max_size(b, 8));
 }
 
@@ -102,17 +104,34 @@ static void narrow(float *dst, const double *src, size_t n)
         dst[i] = (float)src[i];
 }
 
+/* dst (columns x rows) = src^T. */
+static void turn(float *dst, const float *src, size_t rows, size_t columns)
+{
+    for (size_t i = 0; i < rows; i++)
+        for (size_t j = 0; j < columns; j++)
+            dst[j * rows + i] = src[i * columns + j];
+}
+
+/* Both products in the order in which the panel lies, which is the fast one: of a wide
+ * panel the first gives image = X D and the second Y^T += D image^T, of a tall one the
+ * first gives image^T = D X^T and the second Y += image D. xf is X or X^T, y Y^T or Y. */
 static void float_panel(struct lanczos *z, size_t i, float *y, float beta)
 {
     size_t width, rows = z->last, side = z->side, first = i * z->d->width;
     const float *panel = lt_panel(z->d, i, &width);
-    float *image = z->zf + z->block * first;
-    bool wide = z->d->wide;
-    lt_matf d = { panel, wide ? width : side, !wide };
-    lt_gemm_f32(rows, width, side, 1, (lt_matf){ z->xf, side, false }, d, 0, image);
-    d.t = !d.t;
-    lt_gemm_f32(rows, side, width, 1, (lt_matf){ image, width, false }, d, beta, y);
-    float *b = z->bf + (z->count - z->last) * z->length + first;
+    float *image = z->zf + 2 * z->block * first, *turned = image + rows * width;
+    if (z->d->wide) {
+        lt_matf d = { panel, width, false };
+        lt_gemm_f32(rows, width, side, 1, (lt_matf){ z->xf, side, false }, d, 0, image);
+        turn(turned, image, rows, width);
+        lt_gemm_f32(side, rows, width, 1, d, (lt_matf){ turned, rows, false }, beta, y);
+    } else {
+        lt_matf d = { panel, side, false };
+        lt_gemm_f32(width, rows, side, 1, d, (lt_matf){ z->xf, rows, false }, 0, turned);
+        turn(image, turned, width, rows);
+        lt_gemm_f32(rows, side, width, 1, (lt_matf){ image, width, false }, d, beta, y);
+    }
+    float *b = z->bf + (z->count - rows) * z->length + first;
     for (size_t r = 0; r < rows; r++)
         memcpy(b + r * z->length, image + r * width, width * sizeof *b);
 }
@@ -194,20 +213,38 @@ static lt_status pass_part(void *ctx, size_t part, lt_error *err)
 static void add_partial(struct lanczos *z, size_t part)
 {
     const float *y = z->yf + part * partial_size(z);
-    const double *exact = (const double *)(const void *)y;
+    size_t rows = z->last, side = z->side;
+    for (size_t i = 0; i < rows; i++)
+        for (size_t j = 0; j < side && z->d->wide; j++)
+            z->y[i * side + j] += (double)y[j * rows + i];
+    for (size_t i = 0; i < rows * side && !z->d->wide; i++)
+        z->y[i] += (double)y[i];
+}
+
+static void add_exact_partial(struct lanczos *z, size_t part)
+{
+    const double *y = (const double *)(const void *)(z->yf + part * partial_size(z));
     for (size_t i = 0; i < z->last * z->side; i++)
-        z->y[i] += z->exact ? exact[i] : (double)y[i];
+        z->y[i] += y[i];
+}
+
+static void lay_out_block(struct lanczos *z)
+{
+    const double *x = z->x + (z->count - z->last) * z->side;
+    for (size_t i = 0; i < z->last; i++)
+        for (size_t j = 0; j < z->side && !z->d->wide; j++)
+            z->xf[j * z->last + i] = (float)x[i * z->side + j];
+    if (z->d->wide) narrow(z->xf, x, z->last * z->side);
 }
 
 static lt_status pass(struct lanczos *z)
 {
-    size_t n = z->last * z->side;
-    narrow(z->xf, z->x + (z->count - z->last) * z->side, n);
+    lay_out_block(z);
     lt_status st = lt_worker_share(z->job->worker, z->parts, pass_part, z, z->err);
     if (st) return st;
-    memset(z->y, 0, n * sizeof *z->y);
+    memset(z->y, 0, z->last * z->side * sizeof *z->y);
     for (size_t part = 0; part < z->parts; part++)
-        add_partial(z, part);
+        (z->exact ? add_exact_partial : add_partial)(z, part);
     z->found = z->last;
     return LT_OK;
 }
@@ -324,11 +361,15 @@ static lt_status append(struct lanczos *z, double least, double before)
 {
     double shortest = 0;
     lt_status st = orthonormalise(z, least, &shortest);
-    if (!st && z->found && z->count && shortest < CANCELLED * before) {
+    /* What is left of a long block holds the errors that were made on all of it. */
+    double loss = z->found ? (z->loss + LOSS_STEP) * sqrt(before / shortest) : 0;
+    if (!st && loss > LOSS_LIMIT) {
         project_out(z);
         measure_block(z);
         st = orthonormalise(z, 0.25, &shortest);
+        loss = z->loss + LOSS_STEP;
     }
+    if (loss > z->loss) z->loss = loss;
     z->last = z->found;
     z->count += z->found;
     return st;
@@ -445,7 +486,7 @@ static lt_status get_memory(struct lanczos *z)
     lt_scratch *s = z->job->scratch;
     uint64_t cap = z->capacity, side = z->side, length = z->length, block = z->block;
     uint64_t room = length > cap ? length : cap; /* of images, also of products of them */
-    uint64_t floats = block * (side + room) + z->parts * (uint64_t)partial_size(z);
+    uint64_t floats = block * (side + 2 * room) + z->parts * (uint64_t)partial_size(z);
     uint64_t small = block * (cap + 2 * block + 1);
     z->x = lt_scratch_get(s, S_BASIS, cap * side, sizeof *z->x, z->err);
     void *images = lt_scratch_get(
@@ -517,7 +558,7 @@ static lt_status iterate(struct lanczos *z, enum state *state)
 {
     lt_status st = get_memory(z);
     z->count = z->last = z->doubt = 0;
-    z->to_come = 0;
+    z->to_come = z->loss = 0;
     *state = GOING_ON;
     if (!st) st = sketch(z);
     if (st) return st;
@@ -735,6 +776,6 @@ uint64_t lt_lowrank_need(size_t m, size_t n, size_t k)
         image = 8 * length;
     }
     return basis * (8 * side + image + 16 * basis)
-        + 4 * block * (side + length + MAX_PARTS * side)
+        + 4 * block * (side + 2 * length + MAX_PARTS * side)
         + 8 * block * (side + basis + 2 * block);
 }
