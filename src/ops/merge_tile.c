@@ -30,8 +30,7 @@ static size_t element_size(lt_dtype dtype)
     return lt_dtype_get(dtype)->bits / 8;
 }
 
-/* ---- the factors ----------------------------------------------------------------------
- */
+/* ---- the factors ------------------------------------------------------------------ */
 
 lt_status lt_product_init(
     lt_product *p, size_t first, size_t rows, size_t columns, size_t rank, lt_error *err)
@@ -155,8 +154,7 @@ static bool covers(const lt_product *p, size_t row, size_t rows, size_t *from, s
     return *from < *to;
 }
 
-/* ---- in double ------------------------------------------------------------------------
- */
+/* ---- in double -------------------------------------------------------------------- */
 
 static lt_status refuse(const lt_sum *s, size_t element, double value, lt_error *err)
 {
@@ -192,8 +190,7 @@ static lt_status tile_wide(const lt_sum *s, size_t row, size_t rows, const void 
     return store_wide(s, row * s->columns, tile, n, out, err);
 }
 
-/* ---- in float32 -----------------------------------------------------------------------
- */
+/* ---- in float32 ------------------------------------------------------------------- */
 
 /* The columns [column, column + n) of some rows; of the weight and of the sum its first
  * row's, whose rows are the tensor's. */

@@ -267,8 +267,7 @@ const lt_convert_set lt_set_plain = {
     .bracket_f32 = bracket_f32,
 };
 
-/* ---- the choice ----------------------------------------------------------------------
- */
+/* ---- the choice ------------------------------------------------------------------- */
 
 /* Ascending: the last one that is supported is used. */
 static const lt_convert_set *const sets[] = { &lt_set_plain, &lt_set_neon, &lt_set_avx2,

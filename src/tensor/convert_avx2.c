@@ -19,8 +19,7 @@ static bool supported(void)
         && (c & bit_F16C);
 }
 
-/* ---- eight codes to eight floats ------------------------------------------------------
- */
+/* ---- eight codes to eight floats -------------------------------------------------- */
 
 INLINE __m128i bytes8(const unsigned char *p)
 {
@@ -79,8 +78,7 @@ LOADS(bfloat, LT_BFLOAT, 2)
 LOADS(e5m2, LT_E5M2, 1)
 LOADS(e4m3, LT_E4M3, 1)
 
-/* ---- eight floats to eight codes ------------------------------------------------------
- */
+/* ---- eight floats to eight codes -------------------------------------------------- */
 
 INLINE __m256i choose(__m256i yes, __m256i no, __m256i mask)
 {
@@ -148,8 +146,7 @@ INLINE void put_e4m3(unsigned char *p, __m256 v)
         (struct small){ 16384.0f, (int)0xc407ffffu, 20, 0x3c800000, 0x43e80001, 0x7f });
 }
 
-/* ---- eight doubles to eight floats, rounded to odd
- * ------------------------------------- */
+/* ---- eight doubles to eight floats, rounded to odd -------------------------------- */
 
 /* Of a double the 29 bits that float32 lacks become one, where the last kept bit is. That
  * is all of rounding to odd but for float32's subnormals and overflow, which of the four
@@ -204,8 +201,7 @@ STORES(bfloat, LT_BFLOAT, 2, odd_any)
 STORES(e5m2, LT_E5M2, 1, odd_normal)
 STORES(e4m3, LT_E4M3, 1, odd_normal)
 
-/* ---- float32 and double
- * ---------------------------------------------------------------- */
+/* ---- float32 and double ----------------------------------------------------------- */
 
 AVX2 static void widen(double *dst, const unsigned char *src, size_t n)
 {
@@ -227,8 +223,7 @@ AVX2 static void shorten(unsigned char *dst, const double *src, size_t n)
     lt_set_plain.store_f64[LT_WIDE](dst + 4 * i, src + i, n - i);
 }
 
-/* ---- loops over elements
- * ---------------------------------------------------------------- */
+/* ---- loops over elements ---------------------------------------------------------- */
 
 /* All bits of a lane: the exponent is full. */
 INLINE __m256i nonfinite8(const float *p)

@@ -16,8 +16,7 @@ static bool supported(void)
         && __builtin_cpu_supports("avx512vl");
 }
 
-/* ---- sixteen codes to sixteen floats
- * --------------------------------------------------- */
+/* ---- sixteen codes to sixteen floats ---------------------------------------------- */
 
 INLINE __m256i words16(const unsigned char *p)
 {
@@ -84,8 +83,7 @@ LOADS(bfloat, LT_BFLOAT, 2)
 LOADS(e5m2, LT_E5M2, 1)
 LOADS(e4m3, LT_E4M3, 1)
 
-/* ---- sixteen floats to sixteen codes
- * --------------------------------------------------- */
+/* ---- sixteen floats to sixteen codes ---------------------------------------------- */
 
 INLINE void put_words(unsigned char *p, __m512i v)
 {

@@ -13,8 +13,7 @@ static bool supported(void)
     return true;
 }
 
-/* ---- eight codes to eight floats ------------------------------------------------------
- */
+/* ---- eight codes to eight floats -------------------------------------------------- */
 
 typedef struct eight {
     float32x4_t a, b;
@@ -93,8 +92,7 @@ LOADS(bfloat, LT_BFLOAT, 2)
 LOADS(e5m2, LT_E5M2, 1)
 LOADS(e4m3, LT_E4M3, 1)
 
-/* ---- eight floats to eight codes ------------------------------------------------------
- */
+/* ---- eight floats to eight codes -------------------------------------------------- */
 
 static inline void put_half(unsigned char *p, eight v)
 {
@@ -188,8 +186,7 @@ STORES(bfloat, LT_BFLOAT, 2)
 STORES(e5m2, LT_E5M2, 1)
 STORES(e4m3, LT_E4M3, 1)
 
-/* ---- loops over elements
- * ---------------------------------------------------------------- */
+/* ---- loops over elements ---------------------------------------------------------- */
 
 /* Whole vectors until one has a find; the plain kernel says where in it. */
 static size_t find_nonfinite_f32(const float *p, size_t n)

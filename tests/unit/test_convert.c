@@ -164,8 +164,7 @@ static void check_arrays(void)
         lt_find_nonfinite_f32(in, N) == 1000 && lt_find_nonfinite_f32(in, 1000) == 1000);
 }
 
-/* ---- every set against the plain one --------------------------------------------------
- */
+/* ---- every set against the plain one ---------------------------------------------- */
 
 static const lt_dtype stored[] = { LT_F16, LT_BF16, LT_F8_E5M2, LT_F8_E4M3, LT_F32,
     LT_F64 };
@@ -346,8 +345,7 @@ static void test_placements_agree(void)
                 check_placement(i, n, shift);
 }
 
-/* ---- loops over elements --------------------------------------------------------------
- */
+/* ---- loops over elements ---------------------------------------------------------- */
 
 static void check_finds(void)
 {
@@ -436,8 +434,7 @@ static void check_bracket(void)
     CHECK(wrong == 0);
 }
 
-/* ---- all 2^32 floats, only when asked for: LORATOOL_EXHAUSTIVE=1
- * ----------------------- */
+/* ---- all 2^32 floats, only when asked for: LORATOOL_EXHAUSTIVE=1 ------------------ */
 
 static void test_every_float(void)
 {
