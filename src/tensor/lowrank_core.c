@@ -287,24 +287,94 @@ static void cross_a(const lt_product *p, const lt_product *q, double *strip, dou
     }
 }
 
+/* Inner products that the distance is made of: p with q and q with itself, both without
+ * their scales, and what roundings may have done to the sum. */
+struct inner {
+    double both, own, doubt;
+};
+
+static void sum_doubles(const lt_grams *g, const lt_product *p, const lt_product *q,
+    double *strip, double *x, double *y, struct inner *in)
+{
+    size_t r = p->r, k = q->r, all = r + k;
+    cross_b(p, q, strip, x);
+    cross_a(p, q, strip, y);
+    *in = (struct inner){ .doubt = rounding(g, p) };
+    for (size_t j = 0; j < k; j++) {
+        in->both += dot(x + j * all, y + j * all, r);
+        in->own += dot(x + j * all + r, y + j * all + r, k);
+    }
+}
+
+static double dot_floats(const float *x, const float *y, size_t n)
+{
+    double sum = 0;
+    for (size_t i = 0; i < n; i++)
+        sum += (double)x[i] * y[i];
+    return sum;
+}
+
+/* The same in float32: faster, and enough where much was discarded. */
+static void sum_floats(const lt_grams *g, const lt_product *p, const lt_product *q,
+    float *x, struct inner *in)
+{
+    size_t m = p->m, n = p->n, r = p->r, k = q->r;
+    float *y = x + k * r, *own_b = y + k * r, *own_a = own_b + k * k;
+    lt_matf qb = { q->b, k, true }, qa = { q->a, n, false };
+    lt_gemm_f32(k, r, m, 1, qb, (lt_matf){ p->b, r, false }, 0, x);
+    lt_gemm_f32(k, k, m, 1, qb, (lt_matf){ q->b, k, false }, 0, own_b);
+    lt_gemm_f32(k, r, n, 1, qa, (lt_matf){ p->a, n, true }, 0, y);
+    lt_gemm_f32(k, k, n, 1, qa, (lt_matf){ q->a, n, true }, 0, own_a);
+    *in = (struct inner){ .both = dot_floats(x, y, k * r),
+        .own = dot_floats(own_b, own_a, k * k) };
+    /* Every element of x is off by 2^-24 sqrt(m) of the norms it is made of, at random.
+     */
+    double old = 0, new = 0;
+    for (size_t t = 0; t < r; t++)
+        old += g->b[t * r + t] * g->a[t * r + t];
+    for (size_t j = 0; j < k; j++)
+        new += (double)own_b[j * k + j] * own_a[j * k + j];
+    old *= p->scale * p->scale;
+    new *= q->scale * q->scale;
+    in->doubt = 0x1p-24 * sqrt((double)(m + n)) * (2 * sqrt(old * new) + new);
+}
+
+/* Norms of columns of b and rows of a whose products neither overflow nor vanish. */
+static bool norms_fit_floats(const double *gram, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (gram[i * n + i] < 0x1p-80 || gram[i * n + i] > 0x1p80) return false;
+    return true;
+}
+
+/* Half a unit in the fourth digit of the error is the most that reports show. */
+static bool settle(const lt_grams *g, const lt_product *p, const lt_product *q,
+    const struct inner *in, double *distance)
+{
+    *distance =
+        g->energy - 2 * p->scale * q->scale * in->both + q->scale * q->scale * in->own;
+    return in->doubt <= 1e-3 * *distance;
+}
+
 lt_status lt_grams_distance(const lt_grams *g, const lt_product *p, const lt_product *q,
     double *distance, bool *sure, lt_scratch *scratch, lt_error *err)
 {
     size_t r = p->r, k = q->r, all = r + k;
+    struct inner in;
+    *sure = false;
+    if (norms_fit_floats(g->b, r) && norms_fit_floats(g->a, r)) {
+        float *x = lt_scratch_get(scratch, S_L, 2 * k * all, sizeof *x, err);
+        if (!x) return LT_ERR_NOMEM;
+        sum_floats(g, p, q, x, &in);
+        *sure = settle(g, p, q, &in, distance);
+    }
+    if (*sure) return LT_OK;
     double *strip = get_strip(all, p, scratch, err);
     double *x = lt_scratch_get(scratch, S_L, k * all, sizeof *x, err);
     double *y = lt_scratch_get(scratch, S_W, k * all, sizeof *y, err);
     if (!strip || !x || !y) return LT_ERR_NOMEM;
-    cross_b(p, q, strip, x);
-    cross_a(p, q, strip, y);
-    double both = 0, own = 0;
-    for (size_t j = 0; j < k; j++) {
-        both += dot(x + j * all, y + j * all, r);
-        own += dot(x + j * all + r, y + j * all + r, k);
-    }
-    *distance = g->energy - 2 * p->scale * q->scale * both + q->scale * q->scale * own;
-    /* Half a unit in the fourth digit of the root is the most that reports show. */
-    *sure = 1e-4 * *distance > rounding(g, p);
+    sum_doubles(g, p, q, strip, x, y, &in);
+    *sure = settle(g, p, q, &in, distance);
     return LT_OK;
 }
 

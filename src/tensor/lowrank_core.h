@@ -26,16 +26,18 @@
  * three functions of the fast way:
  *
  *   m x n          r    k   grams truncate distance    fast  careful
- *   640 x 640     128   32    0.6      1.6      0.3     2.5      8.5
- *   1280 x 1280   128   32    1.2      1.7      0.7     3.5     15.6
- *   10240 x 1280  128   32    5.2      2.9      3.1    11.3     94.5
- *   1280 x 11520  128   32    6.3      3.1      3.7    13.2     83.2
- *   1280 x 1280    64   16    0.4      0.4      0.2     0.9      4.2
- *   1280 x 1280   256   64    4.1      8.4      2.4    14.8     48.6
+ *   640 x 640     128   32    0.6      1.5      0.2     2.3      8.2
+ *   1280 x 1280   128   32    1.2      1.6      0.3     3.1     15.7
+ *   10240 x 1280  128   32    5.2      3.1      1.6     9.9     97.4
+ *   1280 x 11520  128   32    6.2      3.3      1.8    11.3     85.3
+ *   1280 x 1280    64   16    0.4      0.4      0.1     0.9      4.1
+ *   1280 x 1280   256   64    4.0      8.6      1.2    13.8     46.8
  *
- * Two thirds of truncate is dsyevd; dsyevr and dsyevx for the k leading pairs alone took
- * half as long again. Doubles are needed for all but the last product: from float32 Gram
- * matrices E would be 1e-3 of the energy. */
+ * Two thirds of truncate is dsyevd; dsyevr, dsyevx and dstemr for the k leading pairs
+ * alone were no faster. The Gram matrices need doubles: from float32 sums E would be 1e-3
+ * of the energy. The new factors, and their inner products with the old ones, are float32
+ * products where what those round away vanishes beside what was discarded, and doubles
+ * otherwise. */
 #ifndef LT_TENSOR_LOWRANK_CORE_H
 #define LT_TENSOR_LOWRANK_CORE_H
 
