@@ -10,10 +10,10 @@
 #include "base/map.h"
 #include "base/mem.h"
 #include "base/pool.h"
+#include "format/libzip.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <zip.h>
 
 #define N_STREAMS 8
 #define SKIP_SIZE 65536u
@@ -324,11 +324,13 @@ static lt_status list_entries(lt_archive *a, lt_error *err)
 lt_status lt_archive_open(lt_archive **out, const lt_source *source, lt_error *err)
 {
     *out = NULL;
+    lt_status st = lt_libzip_load(err);
+    if (st) return st;
     lt_archive *a = calloc(1, sizeof *a);
     if (!a) return lt_error_set(err, LT_ERR_NOMEM, "out of memory");
     a->source = source;
     zip_error_init(&a->error);
-    lt_status st = lt_lock_new(&a->lock, err);
+    st = lt_lock_new(&a->lock, err);
     if (!st) st = open_zip(a, err);
     if (!st) st = list_entries(a, err);
     if (st) {

@@ -6,11 +6,11 @@
 #include "format/archive_write.h"
 
 #include "base/mem.h"
+#include "format/libzip.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <zip.h>
 
 #define LOCAL_HEADER 30
 #define FIELD_HEADER 4
@@ -220,6 +220,8 @@ lt_status lt_archive_write(lt_outfile *file, const lt_entry *entries, size_t cou
 {
     lt_error own = LT_ERROR_INIT;
     struct target t = { .file = file, .err = err ? err : &own };
+    lt_status st = lt_libzip_load(err);
+    if (st) return st;
     zip_error_t why;
     zip_error_init(&why);
     zip_error_init(&t.error);
@@ -242,7 +244,7 @@ lt_status lt_archive_write(lt_outfile *file, const lt_entry *entries, size_t cou
         lt_free(t.ahead);
         return LT_ERR_IO;
     }
-    lt_status st = fill_archive(zip, &t, entries, count, alignment, t.err);
+    st = fill_archive(zip, &t, entries, count, alignment, t.err);
     *size = t.end;
     lt_free(t.buffer);
     lt_free(t.ahead);

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 #include "tensor/linalg.h"
 
+#include "base/library.h"
 #include "base/mem.h"
 #include "base/pool.h"
 
 #include <cblas.h>
-#include <dlfcn.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -75,31 +75,21 @@ static void restore(struct setting *s)
 }
 
 /* One thread from the start: else the library makes a pool of its own, one thread a
- * processor. By its plain name, as the linker would have found it, or from where it was
- * when this was built. */
-static void *open_library(const char *core)
+ * processor. */
+static lt_status open_library(void **handle, const char *core, lt_error *err)
 {
+#define ROW(name) { #name, &blas.name },
+    static const lt_routine routines[] = { ROUTINES(ROW) };
+    static const lt_library library = { "OpenBLAS", LORATOOL_OPENBLAS,
+        LORATOOL_OPENBLAS_PATH, routines, sizeof routines / sizeof *routines };
     struct setting threads = { .name = "OPENBLAS_NUM_THREADS", .value = "1" };
     struct setting coretype = { .name = "OPENBLAS_CORETYPE", .value = core };
     set_for_now(&threads);
     set_for_now(&coretype);
-    void *library = dlopen(LORATOOL_OPENBLAS, RTLD_LAZY | RTLD_LOCAL);
-    if (!library) library = dlopen(LORATOOL_OPENBLAS_PATH, RTLD_LAZY | RTLD_LOCAL);
+    lt_status st = lt_library_open(handle, &library, err);
     restore(&coretype);
     restore(&threads);
-    return library;
-}
-
-static lt_status find_routines(void *library, lt_error *err)
-{
-    void *found;
-#define FIND(name)                                                                       \
-    found = dlsym(library, #name);                                                       \
-    if (!found)                                                                          \
-        return lt_error_set(err, LT_ERR_UNSUPPORTED, LORATOOL_OPENBLAS " lacks " #name); \
-    memcpy(&blas.name, &found, sizeof found);
-    ROUTINES(FIND)
-    return LT_OK;
+    return st;
 }
 
 /* Releases older than the processor take it for a Prescott of 2004 and run at a quarter
@@ -127,33 +117,21 @@ static const char *better_core(void)
 /* The library chooses its kernels while it is loaded: to choose others it has to go and
  * come again, which takes a millisecond or two. Where it cannot go, because the host
  * program uses it too, it stays as it was. */
-static lt_status load(lt_error *err)
+static void load(void)
 {
-    void *library = open_library(NULL);
-    lt_status st = library ? find_routines(library, err) : LT_OK;
-    const char *core = library && !st ? better_core() : NULL;
+    void *handle;
+    loading.status = open_library(&handle, NULL, &loading.error);
+    const char *core = loading.status ? NULL : better_core();
     if (core) {
-        dlclose(library);
-        library = open_library(core);
-        st = library ? find_routines(library, err) : LT_OK;
+        lt_library_close(handle);
+        loading.status = open_library(&handle, core, &loading.error);
     }
-    if (!library) {
-        const char *why = dlerror();
-        return lt_error_set(err, LT_ERR_UNSUPPORTED, "cannot load OpenBLAS: %s",
-            why ? why : LORATOOL_OPENBLAS);
-    }
-    if (!st) blas.openblas_set_num_threads(1);
-    return st;
-}
-
-static void load_once(void)
-{
-    loading.status = load(&loading.error);
+    if (!loading.status) blas.openblas_set_num_threads(1);
 }
 
 lt_status lt_linalg_load(lt_error *err)
 {
-    lt_once_run(&loading.once, load_once);
+    lt_once_run(&loading.once, load);
     if (loading.status && err) *err = loading.error;
     return loading.status;
 }

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+#define LT_LIBZIP_PLAIN_NAMES
+#include "format/libzip.h"
+
+#include "base/library.h"
+#include "base/pool.h"
+
+struct lt_libzip lt_libzip;
+
+static struct {
+    lt_once once;
+    lt_status status;
+    lt_error error;
+} loading;
+
+static void load(void)
+{
+#define ROW(name) { #name, &lt_libzip.name },
+    static const lt_routine routines[] = { LT_LIBZIP_ROUTINES(ROW) };
+    static const lt_library library = { "libzip", LORATOOL_LIBZIP, LORATOOL_LIBZIP_PATH,
+        routines, sizeof routines / sizeof *routines };
+    void *handle;
+    loading.status = lt_library_open(&handle, &library, &loading.error);
+}
+
+lt_status lt_libzip_load(lt_error *err)
+{
+    lt_once_run(&loading.once, load);
+    if (loading.status && err) *err = loading.error;
+    return loading.status;
+}
