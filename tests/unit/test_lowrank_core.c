@@ -16,7 +16,7 @@ static double uniform(void)
     return (double)(int64_t)(state ^ state >> 29) * 0x1p-63;
 }
 
-enum kind { PLAIN, GRADED, LOPSIDED, FAR, STEEP, LOW, TWINS, ZERO, ONE_ZERO };
+enum kind { PLAIN, GRADED, LOPSIDED, FAR, STEEP, SHIFTED, LOW, TWINS, ZERO, ONE_ZERO };
 
 /* How the t-th column of b and row of a come out of random ones. */
 static void shape_factor(enum kind kind, size_t r, size_t t, double *b, double *a)
@@ -24,6 +24,7 @@ static void shape_factor(enum kind kind, size_t r, size_t t, double *b, double *
     *b = *a = 1;
     switch (kind) {
     case PLAIN:
+    case SHIFTED:
     case TWINS: break;
     case GRADED: *a = 1 / (double)(1 + t); break;
     case LOPSIDED: *a = 1 / (*b = t % 2 ? 0x1p20 : 0x1p-20); break;
@@ -48,11 +49,13 @@ static void fill(struct example *e, enum kind kind)
     for (size_t t = 0; t < e->r; t++) {
         double fb, fa;
         shape_factor(kind, e->r, t, &fb, &fa);
+        double shift = kind == SHIFTED ? 10 : 0; /* columns nearly parallel */
         for (size_t i = 0; i < e->m; i++)
-            e->bf[i * e->r + t] = (float)(uniform() * fb);
+            e->bf[i * e->r + t] = (float)(uniform() * fb + shift);
         for (size_t j = 0; j < e->n; j++)
-            e->af[t * e->n + j] = kind == TWINS && t % 2 ? e->af[(t - 1) * e->n + j]
-                                                         : (float)(uniform() * fa);
+            e->af[t * e->n + j] = kind == TWINS && t % 2
+                ? e->af[(t - 1) * e->n + j]
+                : (float)(uniform() * fa + shift);
     }
 }
 
@@ -232,6 +235,13 @@ static void test_scales(void)
     check_one(60, 50, 16, 4, FAR, 1, FAST);
 }
 
+/* One large singular value and small ones: the Gram matrices lose four digits. */
+static void test_shifted(void)
+{
+    for (size_t k = 1; k <= 16; k += 3)
+        check_one(500, 300, 16, k, SHIFTED, 1, EITHER);
+}
+
 static void test_singular(void)
 {
     check_one(60, 50, 16, 4, LOW, 1, FAST); /* half the rank is left to discard */
@@ -252,6 +262,6 @@ static void test_steep(void)
 int main(void)
 {
     static const unit_test tests[] = { TEST(test_shapes), TEST(test_scales),
-        TEST(test_singular), TEST(test_steep) };
+        TEST(test_shifted), TEST(test_singular), TEST(test_steep) };
     return RUN_TESTS(tests);
 }
