@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* Parts of one item that whoever is free works on. */
 struct shared {
@@ -204,6 +205,7 @@ lt_status lt_pool_run(const lt_job *job, lt_error *err)
 
 struct lt_lock {
     pthread_mutex_t mutex;
+    pthread_cond_t change;
 };
 
 lt_status lt_lock_new(lt_lock **out, lt_error *err)
@@ -211,12 +213,14 @@ lt_status lt_lock_new(lt_lock **out, lt_error *err)
     *out = malloc(sizeof **out);
     if (!*out) return lt_error_set(err, LT_ERR_NOMEM, "out of memory");
     pthread_mutex_init(&(*out)->mutex, NULL);
+    pthread_cond_init(&(*out)->change, NULL);
     return LT_OK;
 }
 
 void lt_lock_free(lt_lock *lock)
 {
     if (!lock) return;
+    pthread_cond_destroy(&lock->change);
     pthread_mutex_destroy(&lock->mutex);
     free(lock);
 }
@@ -229,6 +233,52 @@ void lt_lock_take(lt_lock *lock)
 void lt_lock_give(lt_lock *lock)
 {
     pthread_mutex_unlock(&lock->mutex);
+}
+
+void lt_lock_wait(lt_lock *lock)
+{
+    pthread_cond_wait(&lock->change, &lock->mutex);
+}
+
+void lt_lock_wake(lt_lock *lock)
+{
+    pthread_cond_broadcast(&lock->change);
+}
+
+struct lt_thread {
+    pthread_t id;
+    void (*run)(void *ctx);
+    void *ctx;
+};
+
+static void *run_thread(void *arg)
+{
+    const lt_thread *t = arg;
+    t->run(t->ctx);
+    return NULL;
+}
+
+lt_status lt_thread_start(
+    lt_thread **out, void (*run)(void *ctx), void *ctx, lt_error *err)
+{
+    *out = NULL;
+    lt_thread *t = malloc(sizeof *t);
+    if (!t) return lt_error_set(err, LT_ERR_NOMEM, "out of memory");
+    *t = (lt_thread){ .run = run, .ctx = ctx };
+    int rc = pthread_create(&t->id, NULL, run_thread, t);
+    if (rc) {
+        free(t);
+        return lt_error_sys(err, rc, "cannot start a thread: %s", strerror(rc));
+    }
+    *out = t;
+    return LT_OK;
+}
+
+void lt_thread_join(lt_thread *t)
+{
+    if (!t) return;
+    pthread_join(t->id, NULL);
+    free(t);
 }
 
 void lt_once_run(lt_once *once, void (*init)(void))

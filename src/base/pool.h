@@ -58,6 +58,17 @@ lt_status lt_lock_new(lt_lock **out, lt_error *err) LT_MUST_USE;
 void lt_lock_free(lt_lock *lock); /* NULL allowed */
 void lt_lock_take(lt_lock *lock);
 void lt_lock_give(lt_lock *lock);
+/* Both with the lock held. wait gives it up until somebody wakes all that wait, and may
+ * also come back without that: what is waited for is tested again. */
+void lt_lock_wait(lt_lock *lock);
+void lt_lock_wake(lt_lock *lock);
+
+/* A thread beside the caller's, for what goes on while a job runs. */
+typedef struct lt_thread lt_thread;
+
+lt_status lt_thread_start(
+    lt_thread **out, void (*run)(void *ctx), void *ctx, lt_error *err) LT_MUST_USE;
+void lt_thread_join(lt_thread *thread); /* when run has returned; NULL allowed */
 
 /* Work that is done once in a process, by whoever needs it first; others wait for it.
  * Starts zeroed. init must not call lt_once_run itself. */

@@ -15,6 +15,7 @@
 struct lt_source {
     int fd;
     uint64_t size;
+    struct timespec written;
     char path[];
 };
 
@@ -134,6 +135,7 @@ lt_status lt_source_open(lt_source **out, const char *path, lt_error *err)
     }
     src->fd = fd;
     src->size = (uint64_t)sb.st_size;
+    src->written = sb.st_mtim;
     memcpy(src->path, shown, strlen(shown) + 1);
     *out = src;
     return LT_OK;
@@ -181,6 +183,18 @@ lt_status lt_source_read(
         size -= (size_t)n;
     }
     return LT_OK;
+}
+
+lt_status lt_source_unchanged(const lt_source *src, lt_error *err)
+{
+    struct stat sb;
+    if (fstat(src->fd, &sb))
+        return lt_error_sys(err, errno, "cannot read: %s", strerror(errno));
+    bool same = (uint64_t)sb.st_size == src->size
+        && sb.st_mtim.tv_sec == src->written.tv_sec
+        && sb.st_mtim.tv_nsec == src->written.tv_nsec;
+    if (same) return LT_OK;
+    return lt_error_set(err, LT_ERR_IO, "the file was changed while it was read");
 }
 
 lt_status lt_read_text(

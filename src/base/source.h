@@ -23,6 +23,10 @@ int lt_source_fd(const lt_source *src);           /* borrowed */
 lt_status lt_source_read(const lt_source *src, uint64_t offset, void *dst, size_t size,
     lt_error *err) LT_MUST_USE;
 
+/* LT_ERR_IO when the file is not what it was when it was opened: another size, or written
+ * since. */
+lt_status lt_source_unchanged(const lt_source *src, lt_error *err) LT_MUST_USE;
+
 /* The whole of a text file of at most limit bytes, NUL-terminated; release with free. */
 lt_status lt_read_text(const char *path, uint64_t limit, char **text, size_t *size,
     lt_error *err) LT_MUST_USE;
