@@ -161,6 +161,27 @@ lt_status lt_adapter_out_commit(lt_adapter_out *out, lt_error *err) LT_MUST_USE;
 uint64_t lt_adapter_out_size(const lt_adapter_out *out); /* bytes, after commit */
 const lt_writer *lt_adapter_out_writer(const lt_adapter_out *out); /* borrowed */
 
+/* ---- hashes in metadata -------------------------------------------------------------
+ */
+
+typedef enum lt_verification {
+    LT_HASH_WRONG,
+    LT_HASH_RIGHT,
+    LT_HASH_UNDECIDED, /* LyCORIS': of the tensors in an order that the file does not tell
+                        */
+} lt_verification;
+
+/* A hash of the file that its metadata holds; borrowed from the metadata. */
+typedef struct lt_claim {
+    const char *key, *value;
+    lt_verification verification;
+} lt_claim;
+
+#define LT_MAX_CLAIMS 3
+/* Fills claims, at most LT_MAX_CLAIMS, and returns their number. */
+size_t lt_claims_check(
+    const lt_metadata *meta, const lt_file_hashes *hashes, lt_claim *claims);
+
 #ifdef __cplusplus
 }
 #endif

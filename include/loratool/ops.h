@@ -247,6 +247,17 @@ lt_status lt_info_open_as(
     lt_info *info, const char *path, lt_reading reading, lt_error *err) LT_MUST_USE;
 void lt_info_release(lt_info *info);
 
+/* Hashes of one of its files (lt_store_file), and whether those in the file's metadata
+ * are right. Reads the whole file. */
+typedef struct lt_info_hashes {
+    lt_file_hashes of;
+    lt_claim claims[LT_MAX_CLAIMS]; /* borrowed from the info's store */
+    size_t n_claims;
+} lt_info_hashes;
+
+lt_status lt_info_hash(
+    const lt_info *info, size_t file, lt_info_hashes *out, lt_error *err) LT_MUST_USE;
+
 #ifdef __cplusplus
 }
 #endif

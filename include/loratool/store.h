@@ -80,6 +80,24 @@ const char *lt_store_folder(const lt_store *store); /* ends in '/'; NULL: no fol
 size_t lt_store_file_count(const lt_store *store);
 const char *lt_store_file(const lt_store *store, size_t file);
 size_t lt_store_file_of(const lt_store *store, const lt_tensor *tensor);
+const lt_metadata *lt_store_file_metadata(const lt_store *store, size_t file);
+
+#define LT_HASH_SIZE 65 /* of a SHA-256: 64 lower-case hex digits and NUL */
+
+/* What a file is known by. Forms that only safetensors files have are "" for others. */
+typedef struct lt_file_hashes {
+    char sha256[LT_HASH_SIZE]; /* of the whole file */
+    char data[LT_HASH_SIZE];   /* safetensors: of all bytes behind the header */
+    char legacy[9];            /* safetensors: sshs_legacy_hash, see below */
+    char autov1[9];            /* of bytes [0x100000, 0x110000) */
+    char autov2[11];           /* the first digits of sha256 */
+    char autov3[13];           /* the first digits of data, else of sha256 */
+} lt_file_hashes;
+
+/* Reads the whole file once, on as many cores as there are hashes to compute. LT_ERR_IO
+ * when it was changed since the store was opened. */
+lt_status lt_store_hash(
+    const lt_store *store, size_t file, lt_file_hashes *out, lt_error *err) LT_MUST_USE;
 
 /* ---- what a file holds besides its tensors ----------------------------------------- */
 
@@ -190,8 +208,7 @@ lt_status lt_writer_copy(lt_writer *writer, size_t index, const lt_store *store,
 lt_status lt_writer_copy_file(
     lt_writer *writer, const char *name, const char *from, lt_error *err) LT_MUST_USE;
 
-/* SHA-256 (64 lower-case hex digits and NUL) of a file's data section as put so far. */
-#define LT_HASH_SIZE 65
+/* SHA-256 of a file's data section as put so far. */
 lt_status lt_writer_hash(
     lt_writer *writer, size_t file, char hex[LT_HASH_SIZE], lt_error *err) LT_MUST_USE;
 

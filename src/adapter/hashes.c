@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 #include "adapter/hashes.h"
 
+#include "loratool/adapter.h"
+
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 /* How each value is spelled: a prefix and that many hex digits. */
 static const struct row {
@@ -10,10 +14,12 @@ static const struct row {
     int digits;
     lt_status (*compute)(
         lt_writer *writer, size_t file, char hex[LT_HASH_SIZE], lt_error *err);
+    size_t of_file; /* where the same is in lt_file_hashes */
 } rows[] = {
-    { "sshs_model_hash", "", 64, lt_writer_hash },
-    { "sshs_legacy_hash", "", 8, lt_writer_legacy_hash },
-    { "modelspec.hash_sha256", "0x", 64, lt_writer_hash },
+    { "sshs_model_hash", "", 64, lt_writer_hash, offsetof(lt_file_hashes, data) },
+    { "sshs_legacy_hash", "", 8, lt_writer_legacy_hash,
+        offsetof(lt_file_hashes, legacy) },
+    { "modelspec.hash_sha256", "0x", 64, lt_writer_hash, offsetof(lt_file_hashes, data) },
 };
 
 static lt_status set_value(
@@ -63,4 +69,26 @@ lt_status lt_hashes_fill(lt_writer *writer, lt_error *err)
     for (size_t i = 0; i < lt_writer_file_count(writer) && !st; i++)
         if (lt_writer_holds_metadata(writer, i)) st = fill_file(writer, i, err);
     return st;
+}
+
+/* A prefix too many or missing does not make a hash wrong. */
+static lt_verification verify(const struct row *row, const char *value, const char *hex)
+{
+    bool prefixed = !strncmp(value, "0x", 2);
+    if (*hex && !strcasecmp(value + (prefixed ? 2 : 0), hex)) return LT_HASH_RIGHT;
+    bool lycoris = prefixed && !*row->prefix && strlen(value) == 66;
+    return lycoris ? LT_HASH_UNDECIDED : LT_HASH_WRONG;
+}
+
+size_t lt_claims_check(
+    const lt_metadata *meta, const lt_file_hashes *hashes, lt_claim *claims)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const char *value = lt_metadata_get(meta, rows[i].key);
+        const char *hex = (const char *)hashes + rows[i].of_file;
+        if (!value) continue;
+        claims[n++] = (lt_claim){ rows[i].key, value, verify(&rows[i], value, hex) };
+    }
+    return n;
 }

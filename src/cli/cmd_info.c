@@ -5,7 +5,7 @@
 
 struct options {
     lt_common common;
-    bool tensors, metadata, all_tensors, strict;
+    bool tensors, metadata, hash, all_tensors, strict;
 };
 
 #define AT(field) offsetof(struct options, field)
@@ -15,6 +15,8 @@ static const lt_opt options[] = {
         "one tensor a line: name, dtype, shape, offset, bytes", { NULL } },
     { "metadata", 'm', OPT_FLAG, AT(metadata), NULL, "one metadata entry a line",
         { "show-metadata" } },
+    { "hash", 0, OPT_FLAG, AT(hash), NULL,
+        "read whole files: SHA-256, short hashes, those in metadata", { NULL } },
     { "all-tensors", 'a', OPT_FLAG, AT(all_tensors), NULL,
         "of a checkpoint everything, under full paths", { NULL } },
     { "strict", 0, OPT_FLAG, AT(strict), NULL,
@@ -82,6 +84,37 @@ static lt_status list(const struct options *o, const char *path, lt_error *err)
     return st;
 }
 
+/* Hashes of every file, in text as soon as they are known. */
+static lt_status add_hashes(
+    const struct options *o, const lt_info *info, cJSON *report, lt_error *err)
+{
+    cJSON *list = report ? cJSON_AddArrayToObject(report, "hashes") : NULL;
+    size_t n = lt_store_file_count(info->store);
+    lt_status st = LT_OK;
+    fflush(stdout);
+    for (size_t i = 0; i < n && !st; i++) {
+        lt_info_hashes hashes;
+        const char *file = lt_store_file(info->store, i);
+        st = lt_info_hash(info, i, &hashes, err);
+        if (st) break;
+        if (report)
+            lt_info_json_hashes(list, file, &hashes);
+        else if (!o->common.quiet)
+            lt_info_print_hashes(n > 1 ? file : NULL, &hashes);
+    }
+    return st;
+}
+
+static lt_status print_json(
+    const struct options *o, const char *shown, const lt_info *info, lt_error *err)
+{
+    cJSON *report = lt_info_json(shown, info, o->tensors);
+    lt_status st = o->hash && report ? add_hashes(o, info, report, err) : LT_OK;
+    if (!st) return lt_print_json(stdout, report, err);
+    cJSON_Delete(report);
+    return st;
+}
+
 static lt_status describe(const struct options *o, const char *path, lt_error *err)
 {
     lt_info info;
@@ -91,13 +124,14 @@ static lt_status describe(const struct options *o, const char *path, lt_error *e
     lt_status st = lt_info_open_as(&info, path, reading_of(o), err);
     if (st) return st;
     if (o->common.json)
-        st = lt_print_json(stdout, lt_info_json(shown, &info, o->tensors), err);
+        st = print_json(o, shown, &info, err);
     else if (o->tensors)
         print_tensors(info.store);
     else if (o->metadata)
         print_metadata(lt_store_metadata(info.store));
     else if (!o->common.quiet)
         lt_info_print(shown, &info, o->common.verbose);
+    if (!st && o->hash && !o->common.json && !lists) st = add_hashes(o, &info, NULL, err);
     if (!st) st = judge(o, info.store, err);
     lt_info_release(&info);
     return st;

@@ -340,6 +340,48 @@ void lt_info_print(const char *path, const lt_info *info, bool verbose)
     if (info->adapter && verbose) print_modules(info->adapter);
 }
 
+/* ---- hashes -------------------------------------------------------------------------
+ */
+
+static const char *const verifications[] = {
+    [LT_HASH_WRONG] = "wrong",
+    [LT_HASH_RIGHT] = "right",
+    [LT_HASH_UNDECIDED] = "undecided",
+};
+
+static void print_claims(const lt_info_hashes *hashes)
+{
+    for (size_t i = 0; i < hashes->n_claims; i++) {
+        const lt_claim *c = &hashes->claims[i];
+        printf(
+            "  %-10s%s: %s", i ? "" : "claims", c->key, verifications[c->verification]);
+        if (c->verification == LT_HASH_WRONG) {
+            fputs(", it is ", stdout);
+            lt_print_safe(stdout, *c->value ? c->value : "empty");
+        }
+        if (c->verification == LT_HASH_UNDECIDED)
+            fputs(", of the tensors in the order of the training", stdout);
+        putchar('\n');
+    }
+}
+
+void lt_info_print_hashes(const char *file, const lt_info_hashes *hashes)
+{
+    const lt_file_hashes *h = &hashes->of;
+    if (file) {
+        printf("  %-10s", "file");
+        lt_print_safe(stdout, file);
+        putchar('\n');
+    }
+    printf("  %-10s%s\n", "sha256", h->sha256);
+    if (*h->data) printf("  %-10s%s\n", "data", h->data);
+    printf("  %-10sAutoV1 %s, AutoV2 %s, AutoV3 %s", "short", h->autov1, h->autov2,
+        h->autov3);
+    printf("%s%s\n", *h->legacy ? ", legacy " : "", h->legacy);
+    print_claims(hashes);
+    fflush(stdout);
+}
+
 /* ---- JSON ---------------------------------------------------------------------------
  */
 
@@ -450,4 +492,35 @@ cJSON *lt_info_json(const char *path, const lt_info *info, bool tensors)
     for (size_t i = 0; i < meta->count; i++)
         cJSON_AddStringToObject(entries, meta->entries[i].key, meta->entries[i].value);
     return o;
+}
+
+static void add_text_or_null(cJSON *o, const char *key, const char *text)
+{
+    if (*text)
+        cJSON_AddStringToObject(o, key, text);
+    else
+        cJSON_AddNullToObject(o, key);
+}
+
+void lt_info_json_hashes(cJSON *list, const char *file, const lt_info_hashes *hashes)
+{
+    const lt_file_hashes *h = &hashes->of;
+    cJSON *o = cJSON_CreateObject();
+    cJSON_AddStringToObject(o, "file", file);
+    cJSON_AddStringToObject(o, "sha256", h->sha256);
+    add_text_or_null(o, "data_sha256", h->data);
+    add_text_or_null(o, "legacy", h->legacy);
+    cJSON_AddStringToObject(o, "autov1", h->autov1);
+    cJSON_AddStringToObject(o, "autov2", h->autov2);
+    cJSON_AddStringToObject(o, "autov3", h->autov3);
+    cJSON *claims = cJSON_AddArrayToObject(o, "claims");
+    for (size_t i = 0; i < hashes->n_claims; i++) {
+        const lt_claim *c = &hashes->claims[i];
+        cJSON *item = cJSON_CreateObject();
+        cJSON_AddStringToObject(item, "key", c->key);
+        cJSON_AddStringToObject(item, "value", c->value);
+        cJSON_AddStringToObject(item, "verdict", verifications[c->verification]);
+        cJSON_AddItemToArray(claims, item);
+    }
+    cJSON_AddItemToArray(list, o);
 }

@@ -269,6 +269,11 @@ size_t lt_store_file_of(const lt_store *store, const lt_tensor *tensor)
     return store->n_parts ? store->homes[lt_store_index(store, tensor)].part : 0;
 }
 
+const lt_metadata *lt_store_file_metadata(const lt_store *store, size_t file)
+{
+    return store->n_parts ? &store->parts[file].store->metadata : &store->metadata;
+}
+
 const char *lt_verdict_text(lt_verdict verdict)
 {
     return verdict == LT_PLAIN  ? "plain"

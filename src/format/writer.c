@@ -313,54 +313,6 @@ lt_status lt_writer_hash(
     return st;
 }
 
-/* Bytes [from, to) of the image "header, then data section", clipped to its end. */
-static lt_status hash_image(const lt_volume *v, const char *header, size_t header_size,
-    uint64_t from, uint64_t to, char hex[LT_HASH_SIZE], lt_error *err)
-{
-    lt_sha256 *h = NULL;
-    uint64_t end = header_size + v->data_size;
-    if (to > end) to = end;
-    char *buf = lt_alloc_work(to > from ? to - from : 0, 1, err);
-    lt_status st = buf ? lt_sha256_new(&h, err) : LT_ERR_NOMEM;
-    if (!st && from < to && from < header_size) {
-        uint64_t stop = to < header_size ? to : header_size;
-        lt_sha256_update(h, header + from, (size_t)(stop - from));
-        from = stop;
-    }
-    if (!st && from < to) {
-        st = lt_outfile_read(
-            v->data, v->data_at + from - header_size, buf, (size_t)(to - from), err);
-        if (!st) lt_sha256_update(h, buf, (size_t)(to - from));
-    }
-    if (!st) lt_sha256_hex(h, hex);
-    lt_sha256_free(h);
-    lt_free(buf);
-    return st;
-}
-
-lt_status lt_writer_legacy_hash(
-    lt_writer *w, size_t index, char hex[LT_HASH_SIZE], lt_error *err)
-{
-    const lt_volume *v = &w->volumes[index];
-    lt_metadata kept = { 0 };
-    lt_volume stripped = *v;
-    char *header = NULL;
-    size_t size = 0;
-    lt_status st = LT_OK;
-    if (!v->sink->make_header)
-        return lt_error_set(err, LT_ERR_INTERNAL, "no hash for this format");
-    for (size_t i = 0; i < v->metadata->count && !st; i++)
-        if (!strncmp(v->metadata->entries[i].key, "ss_", 3))
-            st = lt_metadata_set(
-                &kept, v->metadata->entries[i].key, v->metadata->entries[i].value, err);
-    stripped.metadata = &kept;
-    if (!st) st = v->sink->make_header(w, &stripped, &header, &size, err);
-    if (!st) st = hash_image(v, header, size, 0x100000, 0x110000, hex, err);
-    free(header);
-    lt_metadata_release(&kept);
-    return st;
-}
-
 static lt_status finish_volume(lt_writer *w, lt_volume *v, lt_error *err)
 {
     char *header = NULL;

@@ -60,6 +60,17 @@ lt_status lt_info_open(lt_info *info, const char *path, lt_error *err)
     return lt_info_open_as(info, path, LT_READ_MODEL, err);
 }
 
+lt_status lt_info_hash(
+    const lt_info *info, size_t file, lt_info_hashes *out, lt_error *err)
+{
+    *out = (lt_info_hashes){ 0 };
+    lt_status st = lt_store_hash(info->store, file, &out->of, err);
+    if (st) return st;
+    const lt_metadata *meta = lt_store_file_metadata(info->store, file);
+    out->n_claims = lt_claims_check(meta, &out->of, out->claims);
+    return LT_OK;
+}
+
 void lt_info_release(lt_info *info)
 {
     lt_model_free(info->model);

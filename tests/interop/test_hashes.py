@@ -9,8 +9,9 @@ modelspec.hash_sha256   0x and the SHA-256 of all bytes after the header
 import hashlib
 import json
 import struct
+from pathlib import Path
 
-from common import RawFile, check, loratool, run_tests
+from common import RawFile, check, loratool, report, run_tests
 from samples import sd_base, write_kohya
 
 import torch
@@ -43,7 +44,22 @@ def check_hashes(path, what, keys):
     for key in keys:
         check(raw.metadata.get(key) == expected[key],
               f"{what}: {key} is {raw.metadata.get(key)}, expected {expected[key]}", "hash")
+    check_info(path, what, raw, legacy)
     return legacy
+
+
+def check_info(path, what, raw, legacy):
+    """info --hash says the same of the file."""
+    told, = report("info", "--hash", path)["hashes"]
+    image = Path(path).read_bytes()
+    expected = {"sha256": sha256(image), "data_sha256": sha256(raw.data), "legacy": legacy,
+                "autov1": sha256(image[0x100000:0x110000])[:8], "autov2": sha256(image)[:10],
+                "autov3": sha256(raw.data)[:12]}
+    told_of = {key: told[key] for key in expected}
+    check(told_of == expected, f"{what}: info tells {told_of}, expected {expected}", "info")
+    claims = {c["key"]: c["verdict"] for c in told["claims"]}
+    right = {key: "right" for key in HASHES if key in raw.metadata}
+    check(claims == right, f"{what}: info tells of its claims {claims}", "info")
 
 
 def check_order(path, what):
