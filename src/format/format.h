@@ -148,7 +148,8 @@ typedef struct lt_volume {
     lt_metadata *metadata;
     uint64_t data_at; /* of the first tensor's data in data */
     uint64_t data_size;
-    uint64_t file_size; /* after commit */
+    uint64_t file_size;  /* after commit */
+    bool empty_metadata; /* {} is written, not left out */
 } lt_volume;
 
 typedef struct lt_sink {

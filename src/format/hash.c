@@ -60,6 +60,7 @@ static lt_status hash_image(const lt_writer *w, const lt_volume *v, read_fn read
             st = lt_metadata_set(&kept, e->key, e->value, err);
     }
     stripped.metadata = &kept;
+    stripped.empty_metadata = true; /* as the reference writer does for none of them */
     if (!st) st = v->sink->make_header(w, &stripped, &header, &size, err);
     if (!st) st = hash_slice(header, size, v->data_size, read, ctx, hex, err);
     free(header);

@@ -10,9 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool add_metadata(cJSON *root, const lt_metadata *meta)
+static bool add_metadata(cJSON *root, const lt_volume *v)
 {
-    if (!meta->count) return true;
+    const lt_metadata *meta = v->metadata;
+    if (!meta->count && !v->empty_metadata) return true;
     cJSON *object = cJSON_AddObjectToObject(root, "__metadata__");
     for (size_t i = 0; object && i < meta->count; i++)
         if (!cJSON_AddStringToObject(
@@ -67,7 +68,7 @@ static lt_status make_header(
     *header = NULL;
     cJSON *root = cJSON_CreateObject();
     char *text = NULL;
-    if (root && add_metadata(root, v->metadata) && add_tensors(root, w, v))
+    if (root && add_metadata(root, v) && add_tensors(root, w, v))
         text = cJSON_PrintUnformatted(root);
     cJSON_Delete(root);
     if (!text) return lt_error_set(err, LT_ERR_NOMEM, "out of memory for the header");
