@@ -208,6 +208,10 @@ lt_status lt_writer_copy(lt_writer *writer, size_t index, const lt_store *store,
 lt_status lt_writer_copy_file(
     lt_writer *writer, const char *name, const char *from, lt_error *err) LT_MUST_USE;
 
+/* Before begin: the hash of that file will be asked for. If it is large, it is computed
+ * while the data is put. */
+void lt_writer_expect_hash(lt_writer *writer, size_t file);
+
 /* SHA-256 of a file's data section as put so far. */
 lt_status lt_writer_hash(
     lt_writer *writer, size_t file, char hex[LT_HASH_SIZE], lt_error *err) LT_MUST_USE;

@@ -302,7 +302,7 @@ static lt_status plan_metadata(lt_adapter_out *o, lt_error *err)
     }
     if (!st && kohya) st = lt_metadata_set(meta, "sshs_model_hash", "", err);
     if (!st && kohya) st = lt_metadata_set(meta, "sshs_legacy_hash", "", err);
-    return st ? st : lt_hashes_reserve(meta, err);
+    return st ? st : lt_hashes_reserve(o->writer, err);
 }
 
 lt_status lt_adapter_out_begin(lt_adapter_out *o, lt_error *err)

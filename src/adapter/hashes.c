@@ -30,14 +30,17 @@ static lt_status set_value(
     return lt_metadata_set(meta, row->key, text, err);
 }
 
-lt_status lt_hashes_reserve(lt_metadata *meta, lt_error *err)
+static lt_status reserve_file(lt_writer *writer, size_t file, lt_error *err)
 {
+    lt_metadata *meta = lt_writer_file_metadata(writer, file);
     char zeros[LT_HASH_SIZE] = "";
     memset(zeros, '0', sizeof zeros - 1);
     lt_status st = LT_OK;
-    for (size_t i = 0; i < sizeof rows / sizeof *rows && !st; i++)
-        if (lt_metadata_get(meta, rows[i].key))
-            st = set_value(meta, &rows[i], zeros, err);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows && !st; i++) {
+        if (!lt_metadata_get(meta, rows[i].key)) continue;
+        st = set_value(meta, &rows[i], zeros, err);
+        if (rows[i].compute == lt_writer_hash) lt_writer_expect_hash(writer, file);
+    }
     return st;
 }
 
@@ -54,12 +57,11 @@ static lt_status fill_file(lt_writer *writer, size_t file, lt_error *err)
     return st;
 }
 
-lt_status lt_hashes_reserve_all(lt_writer *writer, lt_error *err)
+lt_status lt_hashes_reserve(lt_writer *writer, lt_error *err)
 {
     lt_status st = LT_OK;
     for (size_t i = 0; i < lt_writer_file_count(writer) && !st; i++)
-        if (lt_writer_holds_metadata(writer, i))
-            st = lt_hashes_reserve(lt_writer_file_metadata(writer, i), err);
+        if (lt_writer_holds_metadata(writer, i)) st = reserve_file(writer, i, err);
     return st;
 }
 

@@ -6,12 +6,9 @@
 
 #include "loratool/store.h"
 
-/* Before the layout is fixed: gives every hash that is there a value of zeros of the size
- * its value will have. */
-lt_status lt_hashes_reserve(lt_metadata *meta, lt_error *err) LT_MUST_USE;
-
-/* The same for every file of a planned writer. */
-lt_status lt_hashes_reserve_all(lt_writer *writer, lt_error *err) LT_MUST_USE;
+/* When it is known which files there are, before the layout is fixed: gives every hash
+ * that is there a value of zeros of the size its value will have. */
+lt_status lt_hashes_reserve(lt_writer *writer, lt_error *err) LT_MUST_USE;
 
 /* When all data is put: computes those that are there, in every file. */
 lt_status lt_hashes_fill(lt_writer *writer, lt_error *err) LT_MUST_USE;

@@ -148,7 +148,8 @@ typedef struct lt_volume {
     lt_metadata *metadata;
     uint64_t data_at; /* of the first tensor's data in data */
     uint64_t data_size;
-    uint64_t file_size;  /* after commit */
+    uint64_t file_size; /* after commit */
+    bool hash_expected;
     bool empty_metadata; /* {} is written, not left out */
 } lt_volume;
 
@@ -188,6 +189,7 @@ struct lt_writer {
     size_t n_extras, extras_capacity;
     _Atomic uint64_t put;
     uint64_t put_wanted, extra_size;
+    struct lt_follower *follower; /* NULL when there is nothing to follow */
     bool planned, begun;
 };
 

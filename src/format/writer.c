@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "format/format.h"
+#include "format/follow.h"
 
 #include "base/digest.h"
 #include "base/limits.h"
@@ -71,6 +71,7 @@ lt_status lt_writer_new(lt_writer **out, const lt_output *output, lt_error *err)
 void lt_writer_close(lt_writer *w)
 {
     if (!w) return;
+    lt_follower_stop(w->follower);
     for (size_t i = 0; i < w->n_volumes; i++) {
         lt_volume *v = &w->volumes[i];
         if (v->data != v->file) lt_outfile_close(v->data);
@@ -212,6 +213,8 @@ lt_status lt_writer_begin(lt_writer *w, lt_order order, lt_error *err)
     for (size_t i = 0; i < w->n_volumes && !st; i++)
         st = begin_volume(w, &w->volumes[i], err);
     w->begun = !st;
+    /* Without it the data is hashed when all of it is there. */
+    if (!st && lt_follower_start(&w->follower, w, NULL)) w->follower = NULL;
     return st;
 }
 
@@ -223,7 +226,10 @@ lt_status lt_writer_put(lt_writer *w, size_t index, uint64_t first, const void *
         return lt_error_set(err, LT_ERR_INTERNAL, "write outside tensor '%s'", t->name);
     const lt_volume *v = &w->volumes[w->volume_of[index]];
     atomic_fetch_add(&w->put, size);
-    return lt_outfile_write(v->data, v->data_at + t->offset + first, src, size, err);
+    lt_status st =
+        lt_outfile_write(v->data, v->data_at + t->offset + first, src, size, err);
+    if (!st) lt_follower_note(w->follower, index, first, size);
+    return st;
 }
 
 /* Bytes that do not lie in a file as they are: through memory. */
@@ -260,6 +266,7 @@ lt_status lt_writer_copy(lt_writer *w, size_t index, const lt_store *store,
     atomic_fetch_add(&w->put, t->size);
     lt_status st =
         lt_outfile_copy(v->data, v->data_at + t->offset, fd, from, t->size, err);
+    if (!st) lt_follower_note(w->follower, index, 0, t->size);
     return st ? lt_store_blame(store, tensor, err) : LT_OK;
 }
 
@@ -293,10 +300,17 @@ lt_status lt_writer_copy_file(
     return st;
 }
 
+void lt_writer_expect_hash(lt_writer *w, size_t file)
+{
+    w->volumes[file].hash_expected = true;
+}
+
 lt_status lt_writer_hash(
     lt_writer *w, size_t index, char hex[LT_HASH_SIZE], lt_error *err)
 {
     const lt_volume *v = &w->volumes[index];
+    if (lt_follower_knows(w->follower, index))
+        return lt_follower_hash(w->follower, index, hex, err);
     lt_sha256 *h = NULL;
     lt_status st = lt_sha256_new(&h, err);
     char *buf = lt_alloc_work(CHUNK, 1, err);
@@ -333,6 +347,8 @@ lt_status lt_writer_commit(lt_writer *w, lt_error *err)
     if (atomic_load(&w->put) != w->put_wanted)
         return lt_error_set(err, LT_ERR_INTERNAL, "%llu of %llu bytes were written",
             (unsigned long long)atomic_load(&w->put), (unsigned long long)w->put_wanted);
+    lt_follower_stop(w->follower); /* files are closed below */
+    w->follower = NULL;
     for (size_t i = 0; i < w->n_volumes && !st; i++)
         st = finish_volume(w, &w->volumes[i], err);
     for (size_t i = 0; i < w->n_volumes && !st; i++)

@@ -136,7 +136,7 @@ static lt_status declare(struct converting *c, lt_error *err)
         st = lt_metadata_set(lt_writer_metadata(c->writer), "format", "pt", err);
     lt_order order = plain ? LT_ORDER_GIVEN : LT_ORDER_REFERENCE;
     if (!st) st = lt_writer_plan(c->writer, order, err);
-    if (!st) st = lt_hashes_reserve_all(c->writer, err);
+    if (!st) st = lt_hashes_reserve(c->writer, err);
     if (!st) st = lt_writer_begin(c->writer, order, err);
     return st ? st : note_dropped(c, err);
 }

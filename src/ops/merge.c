@@ -131,7 +131,7 @@ static lt_status declare(struct merging *g, lt_error *err)
         if (!st) declare_twin(g, i);
     }
     if (!st) st = lt_writer_plan(w, order, err);
-    if (!st) st = lt_hashes_reserve_all(w, err);
+    if (!st) st = lt_hashes_reserve(w, err);
     return st ? st : lt_writer_begin(w, order, err);
 }
 

@@ -158,5 +158,28 @@ def test_merge(folder):
         check(rest == {"format": "pt", **text}, f"merge with {keys}: {rest}", "hash")
 
 
+def test_follow(folder):
+    """Outputs so large that they are hashed while they are written."""
+    base, lora, out = (folder / f"{n}.safetensors" for n in ("base", "lora", "out"))
+    tensors = sd_base(torch.float32)
+    for i in range(5):
+        tensors[f"model.diffusion_model.large{i}"] = torch.rand(4096, 2200)
+    write_kohya(lora, torch.float16, (4,), False)
+    save_file(tensors, base, {"format": "pt", **STALE})
+    for threads in (1, 4):
+        loratool("merge", "--base", base, lora, "-o", out, "-f", "-j", threads)
+        check_hashes(out, f"large merge -j{threads}", HASHES)
+        loratool("merge", "--base", base, lora, "-o", f"{folder}/shards{threads}/", "-j", threads,
+                 "--max-shard-size", "80MB")
+        shards = sorted((folder / f"shards{threads}").glob("*.safetensors"))
+        check(len(shards) == 3, f"{len(shards)} shards, not 3")
+        for shard in shards:
+            check_hashes(shard, f"shard {shard.name} -j{threads}",
+                         RawFile(shard).metadata.keys() & set(HASHES))
+        check(any(RawFile(s).metadata.keys() & set(HASHES) for s in shards), "no shard has hashes")
+    loratool("convert", base, "-o", out, "-f", "--dtype", "bf16")
+    check_hashes(out, "large convert", HASHES)
+
+
 torch.manual_seed(8)
-run_tests(test_extract, test_extract_peft, test_resize, test_merge)
+run_tests(test_extract, test_extract_peft, test_resize, test_merge, test_follow)
