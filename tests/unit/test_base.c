@@ -121,7 +121,7 @@ static lt_status hold(void *ctx, size_t item, lt_worker *worker, lt_error *err)
     (void)err;
     uint64_t mine = need(NULL, item), now = atomic_fetch_add(&b->held, mine) + mine;
     size_t others = atomic_fetch_add(&b->running, 1);
-    uint64_t most = atomic_load(&b->most);
+    unsigned long long most = atomic_load(&b->most);
     if (item == 5 && others) atomic_fetch_add(&b->alone, 1);
     while (item != 5 && now > most && !atomic_compare_exchange_weak(&b->most, &most, now))
         ;

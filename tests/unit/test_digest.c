@@ -41,7 +41,7 @@ static void check_ranges(const unsigned char *bytes, size_t n)
         { 0x100000, 0x110000 }, { n, n + 1 }, { 262143, 262145 }, { 10, 10 } };
     temp_path(path, sizeof path, "digest");
     lt_source *src = source_of(path, bytes, n);
-    for (int threads = 1; src && threads <= 5; threads++)
+    for (int threads = 1; src && threads <= 4; threads += threads)
         for (size_t first = 0; first + 3 <= sizeof ends / sizeof *ends; first++) {
             lt_digest_range r[3];
             for (size_t i = 0; i < 3; i++)
@@ -60,7 +60,7 @@ static void check_ranges(const unsigned char *bytes, size_t n)
 
 static void test_ranges(void)
 {
-    static const size_t sizes[] = { 0, 1, 262143, 262144, 262145, SIZE - 1, SIZE };
+    static const size_t sizes[] = { 0, 1, 262143, 262144, 262145, SIZE };
     unsigned char *bytes = noise(SIZE);
     for (size_t i = 0; bytes && i < sizeof sizes / sizeof *sizes; i++)
         check_ranges(bytes, sizes[i]);
