@@ -179,6 +179,14 @@ def test_follow(folder):
         check(any(RawFile(s).metadata.keys() & set(HASHES) for s in shards), "no shard has hashes")
     loratool("convert", base, "-o", out, "-f", "--dtype", "bf16")
     check_hashes(out, "large convert", HASHES)
+    # Half-way through, an element that the type cannot hold: the output does not appear.
+    tensors["model.diffusion_model.large3"][0, 0] = 1e30
+    save_file(tensors, base, {"format": "pt", **STALE})
+    before = set(folder.iterdir())
+    done = loratool("merge", "--base", base, lora, "-o", folder / "none.safetensors", "--dtype",
+                    "f16", code=1)
+    check("which F16 cannot hold" in done.stderr, f"failed merge: {done.stderr}")
+    check(set(folder.iterdir()) == before, "a failed merge left something behind")
 
 
 torch.manual_seed(8)
