@@ -11,6 +11,9 @@ enum slot { S_BASIS, S_IMAGE, S_RITZ, S_VECTORS, S_VALUES, S_BLOCK, S_FLOATS, S_
 /* Constants of the method, see lowrank.h. */
 #define SETTLED 4e-4
 #define FLOAT_LIMIT 1e-5
+/* Energies whose square float32 holds, with room for directions that are short. */
+#define FLOAT_LEAST 1e-25
+#define FLOAT_MOST 1e35
 #define ROUNDING 1e-14 /* below this part of the energy there is nothing to find */
 /* Directions of a block shorter than this part of the largest are rounding. */
 #define NO_LENGTH_FLOAT 1e-6
@@ -515,7 +518,9 @@ static lt_status start_afresh(struct lanczos *z)
     double before = measure_block(z);
     project_out(z);
     measure_block(z);
-    return append(z, NO_LENGTH_DOUBLE * before, before);
+    lt_status st = append(z, NO_LENGTH_DOUBLE * before, before);
+    if (st || z->last) return st;
+    return lt_error_set(z->err, LT_ERR_NUMERIC, "the iteration for the SVD broke down");
 }
 
 /* Before there are LOOK times k directions, only what falls off so steeply that they hold
@@ -577,6 +582,7 @@ static lt_status approximate(struct lanczos *z)
     enum state state = GOING_ON;
     lt_status st = LT_OK;
     z->capacity = min_size(z->side, 8 * z->k + 64);
+    z->exact = z->job->energy < FLOAT_LEAST || z->job->energy > FLOAT_MOST;
     while (!st && state != DONE) {
         st = iterate(z, &state);
         if (state == TOO_FINE) z->exact = true;

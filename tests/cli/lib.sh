@@ -77,3 +77,19 @@ finish() {
     [ "$checks" -gt 0 ] && [ "$failed" -eq 0 ]
     exit $?
 }
+
+# variants NAME ARG...: runs the command for several numbers of threads and ceilings of
+# memory; all outputs, and first-NAME, are equal. The name of the output is in its metadata,
+# so all are written to the same one.
+variants() {
+    name=$1
+    shift
+    for j in 1 2 4; do
+        for memory in "" 1MB 40MB; do
+            rm -f "$name"
+            run 0 "$@" -o "$name" -j $j ${memory:+--memory $memory}
+            [ -e "first-$name" ] || cp "$name" "first-$name"
+            same "$name" "first-$name"
+        done
+    done
+}

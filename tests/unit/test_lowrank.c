@@ -186,7 +186,7 @@ static void test_against_lapack(void)
 
 static void test_scales(void)
 {
-    static const double scales[] = { 1e-18, 1e-12, 1e12, 1e17 };
+    static const double scales[] = { 1e-30, 1e-18, 1e-12, 1e12, 1e17, 1e30 };
     double worst = 0;
     for (size_t i = 0; i < sizeof scales / sizeof *scales; i++)
         for (int kind = 0; kind < N_SPECTRA; kind++)
