@@ -51,8 +51,8 @@
  *     and subspace iteration, double 125 1.00001     440  1.00001     479  1.00001
  *   LAPACK sgesdd, thin             394  1          2785  1          1961  1
  *
- * The Gram matrix costs s / K times what the basis does (in float32 half of the above),
- * so it wins only for sides below about 400, and there eigenproblems dominate both. Wide
+ * By operations the Gram matrix costs s / 4 K of what the basis does, in float32, which
+ * for sides below about 500 is less; but there the eigenproblems dominate both. Wide
  * blocks (64) need 192 directions where blocks of 16 need 128; with products that BLAS
  * does not copy first (lt_gemm_f32) they are no faster. A start block of D D^T R instead
  * of the sparse sketch saves half a step and costs a whole one.
