@@ -82,7 +82,8 @@ static lt_status merge_tensor(void *ctx, size_t t, lt_worker *worker, lt_error *
     return change_tensor(g, t, dtype, scratch, err);
 }
 
-/* Factors in double and float32, and what a tile takes beside them. */
+/* Factors in double and float32, the latter both ways round, and what a tile takes beside
+ * them. */
 static uint64_t need(void *ctx, size_t t)
 {
     const struct merging *g = ctx;
@@ -92,7 +93,7 @@ static uint64_t need(void *ctx, size_t t)
         const lt_contribution *part = &run->parts[i];
         elements += (part->site->out + part->site->in) * part->module->rank;
     }
-    return 12 * elements + TILE_MEMORY;
+    return 16 * elements + TILE_MEMORY;
 }
 
 static void merge_done(void *ctx, size_t t)

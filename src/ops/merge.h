@@ -48,7 +48,7 @@ lt_status lt_merge_plan(lt_merge_run *run, lt_error *err) LT_MUST_USE;
 /* Base tensor t is changed or replaced. */
 bool lt_merge_touches(const lt_merge_run *run, size_t t);
 
-/* The contributions to base tensor t as products of sum, whose types and columns the
+/* The contributions to base tensor t as addends of sum, whose types and columns the
  * caller has set. lt_merge_unload whatever the outcome. */
 lt_status lt_merge_load(
     const lt_merge_run *run, size_t t, lt_sum *sum, lt_error *err) LT_MUST_USE;

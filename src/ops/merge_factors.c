@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Adapter modules as products that a tensor of the base is to get. */
+/* Adapter modules as addends that a tensor of the base is to get. */
 #include "ops/merge.h"
 #include "tensor/convert.h"
 
@@ -65,43 +65,43 @@ static void transpose(double *dst, const double *src, size_t rows, size_t column
     }
 }
 
-/* On a transposed site the file's rows are the inputs. */
-static lt_status init_product(
-    lt_product *p, const lt_contribution *part, double **up, double **down, lt_error *err)
+/* On a transposed site the file's rows are the inputs: what is added is the product's
+ * transpose. */
+static lt_status load_transposed(
+    const lt_merge_run *run, const lt_contribution *part, lt_addend *a, lt_error *err)
 {
-    const lt_site *s = part->site;
-    size_t rank = part->bias ? 1 : (size_t)part->module->rank;
-    lt_status st = s->transposed
-        ? lt_product_init(p, 0, (size_t)s->in, (size_t)s->out, rank, err)
-        : lt_product_init(p, (size_t)s->row0, (size_t)s->out, (size_t)s->in, rank, err);
-    *up = s->transposed ? p->right : p->left;
-    *down = s->transposed ? p->left : p->right;
+    double *up = lt_alloc_work(a->columns * a->rank, sizeof *up, err);
+    double *down = lt_alloc_work(a->rank * a->rows, sizeof *down, err);
+    lt_status st = up && down ? load_pair(run, part, up, down, err) : LT_ERR_NOMEM;
+    if (!st) transpose(a->left, down, a->rank, a->rows);
+    if (!st) transpose(a->right, up, a->columns, a->rank);
+    lt_free(down);
+    lt_free(up);
     return st;
 }
 
 static lt_status load_one(
-    const lt_merge_run *run, const lt_contribution *part, lt_product *p, lt_error *err)
+    const lt_merge_run *run, const lt_contribution *part, lt_addend *a, lt_error *err)
 {
-    double *up, *down_t;
     const lt_site *s = part->site;
-    lt_status st = init_product(p, part, &up, &down_t, err);
+    size_t rank = part->bias ? 1 : (size_t)part->module->rank;
+    size_t out = (size_t)s->out, in = (size_t)s->in;
+    lt_status st = s->transposed ? lt_addend_init(a, 0, in, out, rank, err)
+                                 : lt_addend_init(a, (size_t)s->row0, out, in, rank, err);
+    a->factor = part->factor;
     if (st) return st;
-    double *down = lt_alloc_work(p->rank * s->in, sizeof *down, err);
-    st = down ? load_pair(run, part, up, down, err) : LT_ERR_NOMEM;
-    if (!st) transpose(down_t, down, p->rank, (size_t)s->in);
-    lt_free(down);
-    p->factor = part->factor;
-    return st;
+    return s->transposed ? load_transposed(run, part, a, err)
+                         : load_pair(run, part, a->left, a->right, err);
 }
 
 lt_status lt_merge_load(const lt_merge_run *run, size_t t, lt_sum *sum, lt_error *err)
 {
     size_t first = run->first_part[t];
     sum->count = run->first_part[t + 1] - first;
-    sum->products = calloc(sum->count + 1, sizeof *sum->products);
-    if (!sum->products) return lt_error_set(err, LT_ERR_NOMEM, "out of memory");
+    sum->addends = calloc(sum->count + 1, sizeof *sum->addends);
+    if (!sum->addends) return lt_error_set(err, LT_ERR_NOMEM, "out of memory");
     for (size_t i = 0; i < sum->count; i++) {
-        lt_status st = load_one(run, &run->parts[first + i], &sum->products[i], err);
+        lt_status st = load_one(run, &run->parts[first + i], &sum->addends[i], err);
         if (st) return st;
     }
     return lt_sum_prepare(sum, err);
@@ -109,8 +109,8 @@ lt_status lt_merge_load(const lt_merge_run *run, size_t t, lt_sum *sum, lt_error
 
 void lt_merge_unload(lt_sum *sum)
 {
-    for (size_t i = 0; sum->products && i < sum->count; i++)
-        lt_product_release(&sum->products[i]);
-    free(sum->products);
-    sum->products = NULL;
+    for (size_t i = 0; sum->addends && i < sum->count; i++)
+        lt_addend_release(&sum->addends[i]);
+    free(sum->addends);
+    sum->addends = NULL;
 }

@@ -216,6 +216,13 @@ static double dot_f32(const float *a, const float *b, size_t n)
     return lt_dot_finish(lane, a, b, n, i);
 }
 
+static void dots_f32(double *sums, const float *a, const float *b, const uint16_t *at,
+    size_t count, size_t n)
+{
+    for (size_t i = 0; i < count; i++)
+        sums[i] = dot_f32(a, b + at[i] * n, n);
+}
+
 /* Three roundings, of a + b and of the two ends, each off by at most 2^-24 of its
  * result: 2^-22 of the sum covers them. Of the slack's own the caller takes care. */
 static bool bracket_f32(float *low, float *high, const float *a, const float *b,
@@ -264,6 +271,7 @@ const lt_convert_set lt_set_plain = {
     .add_scaled_f32 = add_scaled_f32,
     .mark_differences = mark_differences,
     .dot_f32 = dot_f32,
+    .dots_f32 = dots_f32,
     .bracket_f32 = bracket_f32,
 };
 
@@ -419,6 +427,13 @@ double lt_dot_f32(const float *a, const float *b, size_t n)
 {
     WITH(dot_f32)
     return (*set)->dot_f32(a, b, n);
+}
+
+void lt_dots_f32(double *sums, const float *a, const float *b, const uint16_t *at,
+    size_t count, size_t n)
+{
+    WITH(dots_f32)
+    (*set)->dots_f32(sums, a, b, at, count, n);
 }
 
 bool lt_bracket_f32(float *low, float *high, const float *a, const float *b, float scale,

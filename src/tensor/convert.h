@@ -7,6 +7,8 @@
 
 #include "loratool/tensor.h"
 
+#include <stdint.h>
+
 /* n elements of dtype (one whose info says computes) to float32. Exact, except that F64
  * is rounded to nearest even. NaN stays NaN with its sign and its payload's upper bits;
  * it comes out quiet, but for BF16, which is only shifted. */
@@ -41,6 +43,10 @@ void lt_add_scaled_f32(float *dst, float scale, const float *src, size_t n);
 
 /* Sum of a[i] * b[i]: the products exact, added in double in a fixed order. */
 double lt_dot_f32(const float *a, const float *b, size_t n);
+
+/* sums[i] = lt_dot_f32(a, row at[i] of b, n) for count rows of n elements. */
+void lt_dots_f32(double *sums, const float *a, const float *b, const uint16_t *at,
+    size_t count, size_t n);
 
 /* Numbers below and above every real number that differs from a + b by no more than
  * scale * slack, which is not below 0 and has 2^-20 of itself to spare. Returns whether

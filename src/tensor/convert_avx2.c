@@ -345,6 +345,13 @@ AVX2 static double dot_f32(const float *a, const float *b, size_t n)
     return lt_dot_finish(lane, a, b, n, i);
 }
 
+AVX2 static void dots_f32(double *sums, const float *a, const float *b,
+    const uint16_t *at, size_t count, size_t n)
+{
+    for (size_t i = 0; i < count; i++)
+        sums[i] = dot_f32(a, b + at[i] * n, n);
+}
+
 AVX2 static bool bracket_f32(float *low, float *high, const float *a, const float *b,
     float scale, const float *slack, size_t n, float limit)
 {
@@ -383,6 +390,7 @@ const lt_convert_set lt_set_avx2 = {
     .add_scaled_f32 = add_scaled_f32,
     .mark_differences = mark_differences,
     .dot_f32 = dot_f32,
+    .dots_f32 = dots_f32,
     .bracket_f32 = bracket_f32,
 };
 

@@ -186,29 +186,91 @@ STORES(bfloat, LT_BFLOAT, 2)
 STORES(e5m2, LT_E5M2, 1)
 STORES(e4m3, LT_E4M3, 1)
 
-INLINE __m512d add_products(__m512d sum, __m256 a, __m256 b)
+/* The sums of sixteen lanes: of the terms' first halves and of their second. */
+struct lanes {
+    __m512d low, high;
+};
+
+INLINE void add_lanes(
+    struct lanes *s, __m512d low, __m512d high, __mmask16 mask, const float *b)
 {
-    return _mm512_fmadd_pd(_mm512_cvtps_pd(a), _mm512_cvtps_pd(b), sum);
+    __m256 y = _mm256_maskz_loadu_ps((__mmask8)mask, b);
+    __m256 z = _mm256_maskz_loadu_ps((__mmask8)(mask >> 8), b + 8);
+    s->low = _mm512_fmadd_pd(low, _mm512_cvtps_pd(y), s->low);
+    s->high = _mm512_fmadd_pd(high, _mm512_cvtps_pd(z), s->high);
 }
 
-/* lt_dot_finish's tree; the zeros beyond the end change no lane. */
+INLINE __m256d four_lanes(struct lanes s)
+{
+    __m512d sum = _mm512_add_pd(s.low, s.high);
+    return _mm256_add_pd(_mm512_castpd512_pd256(sum), _mm512_extractf64x4_pd(sum, 1));
+}
+
+/* lt_dot_finish's tree, of two dots at once. */
+INLINE __m128d two_sums(struct lanes s, struct lanes t)
+{
+    __m256d x = four_lanes(s), y = four_lanes(t);
+    __m256d two = _mm256_add_pd(
+        _mm256_permute2f128_pd(x, y, 0x20), _mm256_permute2f128_pd(x, y, 0x31));
+    __m128d p = _mm256_castpd256_pd128(two), q = _mm256_extractf128_pd(two, 1);
+    return _mm_add_pd(_mm_unpacklo_pd(p, q), _mm_unpackhi_pd(p, q));
+}
+
+/* The zeros beyond the end change no lane. */
+INLINE __mmask16 part16(size_t n)
+{
+    return (__mmask16)(n < 16 ? (1u << n) - 1 : 0xffff);
+}
+
+INLINE void get_lanes(__m512d *low, __m512d *high, __mmask16 mask, const float *a)
+{
+    *low = _mm512_cvtps_pd(_mm256_maskz_loadu_ps((__mmask8)mask, a));
+    *high = _mm512_cvtps_pd(_mm256_maskz_loadu_ps((__mmask8)(mask >> 8), a + 8));
+}
+
+INLINE struct lanes no_lanes(void)
+{
+    return (struct lanes){ _mm512_setzero_pd(), _mm512_setzero_pd() };
+}
+
 AVX512 static double dot_f32(const float *a, const float *b, size_t n)
 {
-    __m512d low = _mm512_setzero_pd(), high = low;
+    struct lanes s = no_lanes();
+    __m512d low, high;
     for (size_t i = 0; i < n; i += 16) {
-        __mmask16 mask = (__mmask16)(n - i < 16 ? (1u << (n - i)) - 1 : 0xffff);
-        __m512 x = _mm512_maskz_loadu_ps(mask, a + i);
-        __m512 y = _mm512_maskz_loadu_ps(mask, b + i);
-        low = add_products(low, _mm512_castps512_ps256(x), _mm512_castps512_ps256(y));
-        high = add_products(
-            high, _mm512_extractf32x8_ps(x, 1), _mm512_extractf32x8_ps(y, 1));
+        get_lanes(&low, &high, part16(n - i), a + i);
+        add_lanes(&s, low, high, part16(n - i), b + i);
     }
-    low = _mm512_add_pd(low, high);
-    __m256d four =
-        _mm256_add_pd(_mm512_castpd512_pd256(low), _mm512_extractf64x4_pd(low, 1));
-    __m128d two =
-        _mm_add_pd(_mm256_castpd256_pd128(four), _mm256_extractf128_pd(four, 1));
-    return _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)));
+    return _mm_cvtsd_f64(two_sums(s, s));
+}
+
+INLINE void four_dots(double *sums, const float *a, const float *const b[4], size_t n)
+{
+    struct lanes s0 = no_lanes(), s1 = s0, s2 = s0, s3 = s0;
+    __m512d low, high;
+    for (size_t i = 0; i < n; i += 16) {
+        __mmask16 mask = part16(n - i);
+        get_lanes(&low, &high, mask, a + i);
+        add_lanes(&s0, low, high, mask, b[0] + i);
+        add_lanes(&s1, low, high, mask, b[1] + i);
+        add_lanes(&s2, low, high, mask, b[2] + i);
+        add_lanes(&s3, low, high, mask, b[3] + i);
+    }
+    _mm_storeu_pd(sums, two_sums(s0, s1));
+    _mm_storeu_pd(sums + 2, two_sums(s2, s3));
+}
+
+AVX512 static void dots_f32(double *sums, const float *a, const float *b,
+    const uint16_t *at, size_t count, size_t n)
+{
+    size_t i = 0;
+    for (; i + 4 <= count; i += 4) {
+        const float *const rows[] = { b + at[i] * n, b + at[i + 1] * n, b + at[i + 2] * n,
+            b + at[i + 3] * n };
+        four_dots(sums + i, a, rows, n);
+    }
+    for (; i < count; i++)
+        sums[i] = dot_f32(a, b + at[i] * n, n);
 }
 
 AVX512 static bool bracket_f32(float *low, float *high, const float *a, const float *b,
@@ -243,6 +305,7 @@ const lt_convert_set lt_set_avx512 = {
     .store_f32 = { store_half, store_bfloat, store_e5m2, store_e4m3, NULL },
     .store_f64 = { store_half_d, store_bfloat_d, store_e5m2_d, store_e4m3_d, NULL },
     .dot_f32 = dot_f32,
+    .dots_f32 = dots_f32,
     .bracket_f32 = bracket_f32,
 };
 

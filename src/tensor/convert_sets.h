@@ -34,6 +34,8 @@ typedef struct lt_convert_set {
     void (*mark_differences)(
         uint64_t *marks, const unsigned char *a, const unsigned char *b, size_t n);
     double (*dot_f32)(const float *a, const float *b, size_t n);
+    void (*dots_f32)(double *sums, const float *a, const float *b, const uint16_t *at,
+        size_t count, size_t n);
     bool (*bracket_f32)(float *low, float *high, const float *a, const float *b,
         float scale, const float *slack, size_t n, float limit);
 } lt_convert_set;

@@ -159,7 +159,7 @@ static void multiply_strip(
     size_t m, size_t n, size_t k, float alpha, lt_matf a, lt_matf b, float beta, float *c)
 {
     /* The side that is not cut when it is short leaves more to the other. */
-    size_t area = PIECE_WORK / PIECE_DEPTH;
+    size_t area = PIECE_WORK / k;
     size_t rows = n <= PIECE_SIDE ? area / n : min_size(m, PIECE_SIDE);
     size_t columns = n <= PIECE_SIDE ? n : area / rows / PIECE_GRAIN * PIECE_GRAIN;
     for (size_t i = 0; i < m; i += rows)

@@ -369,6 +369,20 @@ static void check_finds(void)
     CHECK(lt_find_beyond_f64(top, 1, (double)INFINITY) == 1);
 }
 
+static void check_dots(const float *a, const float *b)
+{
+    static const uint16_t at[] = { 3, 0, 7, 1, 11, 2, 4 };
+    double sums[7];
+    for (size_t count = 0; count <= 7; count++)
+        for (size_t n = 0; n < 70; n++) {
+            lt_dots_f32(sums, a, b, at, count, n);
+            for (size_t i = 0; i < count; i++) {
+                double one = lt_dot_f32(a, b + at[i] * n, n);
+                CHECK(sums[i] == one || (isnan(sums[i]) && isnan(one)));
+            }
+        }
+}
+
 /* a - b, a + scale * b and the bracket of a + b, by every set on the same numbers. */
 static void check_sums(const float *a, const float *b, const double *c, const double *d)
 {
@@ -389,6 +403,7 @@ static void check_sums(const float *a, const float *b, const double *c, const do
         CHECK(inside == !beyond);
         for (int n = 0; n < 70; n++)
             to[4][n] = (float)lt_dot_f32(a + n, b, (size_t)n);
+        check_dots(a, b);
         double whole = lt_dot_f32(a, b, BLOCK - 5);
         memcpy(to[3], &whole, sizeof whole);
         if (i) CHECK(!memcmp(want, got, sizeof want));

@@ -15,7 +15,7 @@
 enum { ROWS = 77, COLUMNS = 1100, RANK = 37, COUNT = ROWS * COLUMNS };
 
 static lt_sum sum;
-static lt_product products[2];
+static lt_addend addends[2];
 static double weight[COUNT];
 static unsigned char stored[8 * COUNT], merged[8 * COUNT], want[8 * COUNT];
 static uint64_t state;
@@ -40,10 +40,10 @@ static void fill(double *p, size_t n, double scale, bool exact)
     }
 }
 
-static void add_product(size_t first, size_t rows, size_t rank, double factor, bool exact)
+static void add_addend(size_t first, size_t rows, size_t rank, double factor, bool exact)
 {
-    lt_product *p = &products[sum.count++];
-    CHECK(!lt_product_init(p, first, rows, sum.columns, rank, NULL));
+    lt_addend *p = &addends[sum.count++];
+    CHECK(!lt_addend_init(p, first, rows, sum.columns, rank, NULL));
     p->factor = factor;
     fill(p->left, rows * rank, 0.1, exact);
     fill(p->right, sum.columns * rank, 0.1, exact);
@@ -52,7 +52,7 @@ static void add_product(size_t first, size_t rows, size_t rank, double factor, b
 static void begin(lt_dtype from, lt_dtype to, double scale)
 {
     state = 1;
-    sum = (lt_sum){ .from = from, .to = to, .columns = COLUMNS, .products = products };
+    sum = (lt_sum){ .from = from, .to = to, .columns = COLUMNS, .addends = addends };
     fill(weight, COUNT, scale, false);
     lt_store_f64(stored, weight, from, COUNT);
     lt_load_f64(weight, stored, from, COUNT);
@@ -61,7 +61,7 @@ static void begin(lt_dtype from, lt_dtype to, double scale)
 static void end(void)
 {
     for (size_t i = 0; i < sum.count; i++)
-        lt_product_release(&products[i]);
+        lt_addend_release(&addends[i]);
 }
 
 /* The exact sums, before lt_sum_prepare drops the factors in double. */
@@ -72,12 +72,12 @@ static void expect(void)
         size_t row = at / COLUMNS, column = at % COLUMNS;
         long double x = weight[at];
         for (size_t i = 0; i < sum.count; i++) {
-            const lt_product *p = &products[i];
+            const lt_addend *p = &addends[i];
             long double change = 0;
             if (row < p->first || row >= p->first + p->rows) continue;
             for (size_t k = 0; k < p->rank; k++)
                 change += (long double)p->left[(row - p->first) * p->rank + k]
-                    * p->right[column * p->rank + k];
+                    * p->right[k * COLUMNS + column];
             x += p->factor * change;
         }
         exact[at] = (double)x;
@@ -112,10 +112,10 @@ static size_t wrong_in_single(void)
 {
     static float delta[COUNT];
     static double x[COUNT];
-    const lt_product *p = products;
+    const lt_addend *p = addends;
     size_t size = lt_dtype_get(sum.to)->bits / 8, wrong = 0;
     lt_gemm_f32(ROWS, COLUMNS, RANK, (float)p->factor,
-        (lt_matf){ p->left32, RANK, false }, (lt_matf){ p->right32, RANK, true }, 0,
+        (lt_matf){ p->left32, RANK, false }, (lt_matf){ p->right32, COLUMNS, false }, 0,
         delta);
     for (size_t i = 0; i < COUNT; i++)
         x[i] = weight[i] + delta[i];
@@ -128,15 +128,15 @@ static size_t wrong_in_single(void)
 static void check_types(lt_dtype from, lt_dtype to, bool exact)
 {
     begin(from, to, 1);
-    add_product(0, ROWS, RANK, 0.7, exact);
+    add_addend(0, ROWS, RANK, 0.7, exact);
     expect();
     CHECK(!lt_sum_prepare(&sum, NULL));
-    CHECK(sum.single && exact == !products[0].left);
+    CHECK(sum.single && exact == !addends[0].left);
     for (size_t i = 0; i < lt_convert_count(); i++) {
         lt_convert_use(i);
         uint64_t again = run(ROWS);
         CHECK(as_wanted());
-        CHECK(again > 0 && again < COUNT / 10);
+        CHECK((again > 0 || to == LT_F8_E4M3 || to == LT_F8_E5M2) && again < COUNT / 50);
     }
     run(10);
     CHECK(as_wanted());
@@ -159,11 +159,11 @@ static void test_types(void)
 /* Sums a hair beside a tie, which in float32 are that tie. */
 static void test_beside_ties(void)
 {
-    sum = (lt_sum){ .from = LT_F16, .to = LT_F16, .columns = 2, .products = products };
-    lt_product *p = products;
-    CHECK(!lt_product_init(p, 0, 2, 2, 2, NULL));
+    sum = (lt_sum){ .from = LT_F16, .to = LT_F16, .columns = 2, .addends = addends };
+    lt_addend *p = addends;
+    CHECK(!lt_addend_init(p, 0, 2, 2, 2, NULL));
     sum.count = 1;
-    const double left[] = { 1, 0x1p-13, 1, -0x1p-13 }, right[] = { 1, 0x1p-13, 1, 0 };
+    const double left[] = { 1, 0x1p-13, 1, -0x1p-13 }, right[] = { 1, 1, 0x1p-13, 0 };
     memcpy(p->left, left, sizeof left);
     memcpy(p->right, right, sizeof right);
     const double base[] = { 2048, 2048, 2050, 2050 };
@@ -179,15 +179,15 @@ static void test_beside_ties(void)
     lt_load_f64(got, out, LT_F16, 4);
     CHECK(again == 4 && !memcmp(got, expected, sizeof got));
     lt_scratch_release(&scratch);
-    lt_product_release(p);
+    lt_addend_release(p);
 }
 
 /* Rows with no product, one and two; the same in double throughout. */
 static void test_several(void)
 {
     begin(LT_F16, LT_F16, 1);
-    add_product(5, 40, RANK, 0.3, true);
-    add_product(30, 42, 8, -2, false);
+    add_addend(5, 40, RANK, 0.3, true);
+    add_addend(30, 42, 8, -2, false);
     expect();
     run(ROWS); /* not prepared: in double */
     CHECK(as_wanted() && !sum.single);
@@ -202,8 +202,8 @@ static void test_several(void)
 static void test_nothing_to_add(void)
 {
     begin(LT_F16, LT_F16, 1);
-    add_product(0, ROWS, RANK, 1, true);
-    memset(products[0].left, 0, (size_t)ROWS * RANK * sizeof *products[0].left);
+    add_addend(0, ROWS, RANK, 1, true);
+    memset(addends[0].left, 0, (size_t)ROWS * RANK * sizeof *addends[0].left);
     CHECK(!lt_sum_prepare(&sum, NULL));
     CHECK(run(ROWS) == 0);
     CHECK(!memcmp(merged, stored, 2 * COUNT));
@@ -222,11 +222,11 @@ static void test_extremes(void)
         { 0x1p-20, 1, 1e3, true } };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         begin(LT_BF16, LT_BF16, 1);
-        add_product(0, ROWS, RANK, cases[i].factor, false);
+        add_addend(0, ROWS, RANK, cases[i].factor, false);
         for (size_t k = 0; k < (size_t)ROWS * RANK; k++)
-            products[0].left[k] *= cases[i].left;
+            addends[0].left[k] *= cases[i].left;
         for (size_t k = 0; k < (size_t)COLUMNS * RANK; k++)
-            products[0].right[k] *= cases[i].right;
+            addends[0].right[k] *= cases[i].right;
         for (size_t k = 0; k < COUNT; k += 3)
             stored[2 * k] = stored[2 * k + 1] = 0; /* the sum is the product */
         lt_load_f64(weight, stored, LT_BF16, COUNT);
@@ -244,12 +244,12 @@ static void check_overflow(double value, const char *message)
     lt_scratch scratch = { 0 };
     lt_error err = { 0 };
     begin(LT_F16, LT_F16, 1);
-    add_product(0, ROWS, RANK, 1, true);
+    add_addend(0, ROWS, RANK, 1, true);
     weight[3 * COLUMNS + 1050] = value;
     lt_store_f64(stored, weight, LT_F16, COUNT);
     for (size_t k = 0; k < RANK; k++) {
-        products[0].left[3 * RANK + k] = k == 0;
-        products[0].right[1050 * RANK + k] = k == 0 ? 15.75 : 0;
+        addends[0].left[3 * RANK + k] = k == 0;
+        addends[0].right[k * COLUMNS + 1050] = k == 0 ? 15.75 : 0;
     }
     expect();
     CHECK(!lt_sum_prepare(&sum, NULL) && sum.single);
