@@ -64,9 +64,15 @@ static uint64_t ceiling_of(const lt_job *job)
     return most + LT_SPARE_MEMORY;
 }
 
+/* Of all threads together. By default the neediest item fits beside it. */
+static uint64_t kept_of(uint64_t ceiling)
+{
+    return ceiling / 4 < LT_SPARE_MEMORY / 2 ? ceiling / 4 : LT_SPARE_MEMORY / 2;
+}
+
 uint64_t lt_job_keep(const lt_job *job)
 {
-    return ceiling_of(job) / (uint64_t)(4 * clamp_threads(job->threads));
+    return kept_of(ceiling_of(job)) / (uint64_t)clamp_threads(job->threads);
 }
 
 static bool may_start(const struct pool *p)
@@ -178,9 +184,8 @@ lt_status lt_pool_run(const lt_job *job, lt_error *err)
 {
     struct pool pool = { .job = job, .error = LT_ERROR_INIT };
     int threads = clamp_threads(job->threads);
-    /* Each thread may keep some memory between items. */
-    uint64_t kept = lt_job_keep(job) * (uint64_t)threads;
-    pool.memory = ceiling_of(job) - kept;
+    pool.memory = ceiling_of(job);
+    pool.memory -= kept_of(pool.memory);
     pool.threads = threads;
     pthread_mutex_init(&pool.lock, NULL);
     pthread_cond_init(&pool.change, NULL);

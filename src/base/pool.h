@@ -34,12 +34,14 @@ typedef struct lt_job {
 } lt_job;
 
 /* Items are started in index order, each as soon as a thread is free and the memory of
- * those being worked on allows it; one that alone is over the ceiling runs alone. After
+ * those being worked on allows it beside what threads keep (lt_job_keep); one that alone
+ * is over that runs alone. After
  * a failure no further item is started; the error reported is that of the failed item
  * with the lowest index. */
 lt_status lt_pool_run(const lt_job *job, lt_error *err) LT_MUST_USE;
 
-/* What a thread may keep between items so that the ceiling holds; bytes. */
+/* What a thread may keep between items so that the ceiling holds, in bytes; whoever keeps
+ * work memory gives it back when it is more (lt_scratch_trim). */
 uint64_t lt_job_keep(const lt_job *job);
 
 /* One part of an item. Parts must not depend on one another. */

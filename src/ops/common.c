@@ -198,10 +198,3 @@ lt_status lt_check_alpha(double alpha, lt_error *err)
     if (alpha == 0 || (alpha >= 1e-6 && alpha <= 1e6)) return LT_OK;
     return lt_error_set(err, LT_ERR_ARG, "alpha must be between 1e-6 and 1e6");
 }
-
-void lt_transpose(float *dst, const float *src, size_t rows, size_t columns)
-{
-    for (size_t i = 0; i < rows; i++)
-        for (size_t j = 0; j < columns; j++)
-            dst[j * rows + i] = src[i * columns + j];
-}

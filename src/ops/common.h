@@ -48,7 +48,4 @@ lt_status lt_parse_dtype(
  * leaves both far from overflow. */
 lt_status lt_check_alpha(double alpha, lt_error *err) LT_MUST_USE;
 
-/* A dst (columns x rows) from src (rows x columns). */
-void lt_transpose(float *dst, const float *src, size_t rows, size_t columns);
-
 #endif

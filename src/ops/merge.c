@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* W' = W + sum_i weight_i * scale_i * up_i * down_i, the exact sum rounded once to the
+/* W' = W + sum_i weight_i * scale_i * up_i * down_i, that of double precision rounded once to the
  * tensor's own type. Touched tensors are worked on in row tiles; the rest is copied.
  */
 #include "ops/merge.h"
@@ -93,7 +93,7 @@ static uint64_t need(void *ctx, size_t t)
         const lt_contribution *part = &run->parts[i];
         elements += (part->site->out + part->site->in) * part->module->rank;
     }
-    return 16 * elements + TILE_MEMORY;
+    return 20 * elements + TILE_MEMORY;
 }
 
 static void merge_done(void *ctx, size_t t)
@@ -172,15 +172,14 @@ static lt_status fill_output(struct merging *g, lt_error *err)
     if (!st) st = declare(g, err);
     if (!st) st = lt_notes_add_asides(&r->dropped, run->base, err);
     if (!st) st = lt_notes_add_metadata(&r->dropped, g->writer, run->base, err);
-    if (!st)
-        st = lt_pool_run(&(lt_job){ .threads = run->threads,
-                             .memory = run->options->memory,
-                             .n_items = n,
-                             .work = merge_tensor,
-                             .need = need,
-                             .done = merge_done,
-                             .ctx = g },
-            err);
+    lt_job job = { .threads = run->threads,
+        .memory = run->options->memory,
+        .n_items = n,
+        .work = merge_tensor,
+        .need = need,
+        .done = merge_done,
+        .ctx = g };
+    if (!st) st = lt_pool_run(&job, err);
     if (!st) st = lt_hashes_fill(g->writer, err);
     if (!st)
         st = lt_sidecars_copy(

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A weight plus products of factors, tile by tile, each element the exact sum rounded
- * once.
+/* A weight plus products of factors, tile by tile, each element the sum of double
+ * precision rounded once.
  *
  * For targets of 16 bits or less the products are computed in float32, a few terms after
  * the other. With that comes a bound of their error, and an element that rounds

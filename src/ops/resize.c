@@ -35,6 +35,7 @@ struct resizing {
     lt_dtype dtype;
     int threads;
     lt_scratch *scratch;
+    uint64_t keep; /* bytes of work memory that a thread keeps */
     lt_arena arena;
 };
 
@@ -343,15 +344,19 @@ static lt_status resize_one(void *ctx, size_t index, lt_worker *worker, lt_error
     bool done = false;
     lt_status st = start_job(&j);
     if (!st && loads_as_floats(m)) st = resize_fast(&j, &done);
-    return st || done ? st : resize_carefully(&j);
+    if (!st && !done) st = resize_carefully(&j);
+    lt_scratch_trim(j.scratch, z->keep);
+    return st;
 }
 
-/* At most: the careful way's factors in double, twice, and its r x r matrices. */
+/* The careful way's: both factors in double, twice; old and new ones for their distance;
+ * the new ones as they are stored; r x r matrices. */
 static uint64_t need(void *ctx, size_t index)
 {
     const struct resizing *z = ctx;
     const lt_module *m = z->items[index].module;
-    return 8 * m->rank * (3 * (m->out + m->in) + 6 * m->rank);
+    uint64_t r = m->rank, k = z->items[index].rank;
+    return 8 * (m->out + m->in) * (3 * r + 3 * k) + 48 * r * r;
 }
 
 static void resize_done(void *ctx, size_t index)
@@ -432,19 +437,20 @@ static lt_status run_all(struct resizing *z, lt_error *err)
     lt_status st = z->scratch ? LT_OK : LT_ERR_NOMEM;
     if (!st) st = lt_adapter_open(&z->adapter, o->input, err);
     if (!st) st = lt_adapter_usable(z->adapter, err);
+    /* Before the output, which may start a thread that hashes it. */
+    if (!st) st = lt_linalg_load(err);
     if (!st) st = open_output(z, err);
     if (!st) st = declare(z, err);
     if (!st) st = prepare_report(z, err);
-    if (!st) st = lt_linalg_load(err);
-    if (!st)
-        st = lt_pool_run(&(lt_job){ .threads = z->threads,
-                             .memory = o->memory,
-                             .n_items = z->n_items,
-                             .work = resize_one,
-                             .need = need,
-                             .done = resize_done,
-                             .ctx = z },
-            err);
+    lt_job job = { .threads = z->threads,
+        .memory = o->memory,
+        .n_items = z->n_items,
+        .work = resize_one,
+        .need = need,
+        .done = resize_done,
+        .ctx = z };
+    z->keep = lt_job_keep(&job);
+    if (!st) st = lt_pool_run(&job, err);
     if (!st) finish_report(z);
     if (!st && o->max_error && !(z->report->error <= *o->max_error))
         st = lt_error_set(err, LT_ERR_FIDELITY,

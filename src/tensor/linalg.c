@@ -213,6 +213,13 @@ void lt_mirror_upper(size_t n, double *c)
             c[i * n + j] = c[j * n + i];
 }
 
+void lt_transpose(float *dst, const float *src, size_t rows, size_t columns)
+{
+    for (size_t i = 0; i < rows; i++)
+        for (size_t j = 0; j < columns; j++)
+            dst[j * rows + i] = src[i * columns + j];
+}
+
 static lt_status too_large(size_t n, lt_error *err)
 {
     return lt_error_set(

@@ -5,7 +5,7 @@
  * OpenBLAS is loaded when it is first needed, not when the program starts: loading it
  * costs more than all that `info` does. So the rule: whoever starts such work (an
  * operation, a test program) calls lt_linalg_load before any other function of this
- * header; only lt_mirror_upper does without. */
+ * header; only lt_mirror_upper and lt_transpose do without. */
 #ifndef LT_TENSOR_LINALG_H
 #define LT_TENSOR_LINALG_H
 
@@ -42,6 +42,9 @@ void lt_gemm_f64(size_t m, size_t n, size_t k, double alpha, lt_matd a, lt_matd 
  * k x n. */
 void lt_syrk_f64(size_t n, size_t k, lt_matd a, double *c);
 void lt_mirror_upper(size_t n, double *c); /* copies the upper triangle to the lower */
+
+/* dst (columns x rows) = src^T (src rows x columns) */
+void lt_transpose(float *dst, const float *src, size_t rows, size_t columns);
 
 /* Symmetric a (n x n) = V^T diag(w) V: w ascending, row i of a becomes the eigenvector of
  * w[i]. LAPACK dsyevd (divide and conquer). */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "tensor/lowrank.h"
 
+#include "tensor/convert.h"
 #include "tensor/linalg.h"
 
 #include <math.h>
@@ -95,26 +96,6 @@ static void part_range(const struct lanczos *z, size_t part, size_t *from, size_
     *to = z->d->count * (part + 1) / z->parts;
 }
 
-static void widen(double *dst, const float *src, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        dst[i] = src[i];
-}
-
-static void narrow(float *dst, const double *src, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        dst[i] = (float)src[i];
-}
-
-/* dst (columns x rows) = src^T. */
-static void turn(float *dst, const float *src, size_t rows, size_t columns)
-{
-    for (size_t i = 0; i < rows; i++)
-        for (size_t j = 0; j < columns; j++)
-            dst[j * rows + i] = src[i * columns + j];
-}
-
 /* Both products in the order in which the panel lies, which is the fast one: of a wide
  * panel the first gives image = X D and the second Y^T += D image^T, of a tall one the
  * first gives image^T = D X^T and the second Y += image D. xf is X or X^T, y Y^T or Y. */
@@ -126,12 +107,12 @@ static void float_panel(struct lanczos *z, size_t i, float *y, float beta)
     if (z->d->wide) {
         lt_matf d = { panel, width, false };
         lt_gemm_f32(rows, width, side, 1, (lt_matf){ z->xf, side, false }, d, 0, image);
-        turn(turned, image, rows, width);
+        lt_transpose(turned, image, rows, width);
         lt_gemm_f32(side, rows, width, 1, d, (lt_matf){ turned, rows, false }, beta, y);
     } else {
         lt_matf d = { panel, side, false };
         lt_gemm_f32(width, rows, side, 1, d, (lt_matf){ z->xf, rows, false }, 0, turned);
-        turn(image, turned, width, rows);
+        lt_transpose(image, turned, width, rows);
         lt_gemm_f32(rows, side, width, 1, (lt_matf){ image, width, false }, d, beta, y);
     }
     float *b = z->bf + (z->count - rows) * z->length + first;
@@ -161,7 +142,7 @@ static void lift(const lt_panels *p, size_t i, size_t from, size_t n, double *ds
     size_t width;
     const float *panel = lt_panel(p, i, &width);
     if (!p->wide) {
-        widen(dst, panel + from * p->side, n * p->side);
+        lt_load_f64(dst, panel + from * p->side, LT_F32, n * p->side);
         return;
     }
     for (size_t s = 0; s < p->side; s++)
@@ -237,7 +218,7 @@ static void lay_out_block(struct lanczos *z)
     for (size_t i = 0; i < z->last; i++)
         for (size_t j = 0; j < z->side && !z->d->wide; j++)
             z->xf[j * z->last + i] = (float)x[i * z->side + j];
-    if (z->d->wide) narrow(z->xf, x, z->last * z->side);
+    if (z->d->wide) lt_store_f64(z->xf, x, LT_F32, z->last * z->side);
 }
 
 static lt_status pass(struct lanczos *z)
@@ -295,7 +276,7 @@ static lt_status sketch(struct lanczos *z)
     for (size_t i = 0; i < z->d->count; i++)
         (z->d->wide ? sketch_wide : sketch_tall)(z, i, sign);
     lt_free(sign);
-    widen(z->y, z->xf, z->block * z->side);
+    lt_load_f64(z->y, z->xf, LT_F32, z->block * z->side);
     z->found = z->block;
     return LT_OK;
 }
@@ -569,7 +550,8 @@ static lt_status iterate(struct lanczos *z, enum state *state)
     if (st) return st;
     double all = measure_block(z);
     double part = NO_LENGTH_FLOAT;
-    st = all > 0 ? append(z, part * part * all, all) : start_afresh(z);
+    bool usable = all > 0 && isfinite(all);
+    st = usable ? append(z, part * part * all, all) : start_afresh(z);
     while (!st && *state == GOING_ON)
         st = advance(z, state);
     return st;
@@ -672,7 +654,7 @@ static lt_status rotate_strip(void *ctx, size_t part, lt_error *err)
     bool ok = wide && strip;
     if (ok && r->rows) {
         rotate_f64(r, first, n, wide);
-        narrow(strip, wide, n * k);
+        lt_store_f64(strip, wide, LT_F32, n * k);
     } else if (ok) {
         rotate_f32(r, first, n, strip);
     }
@@ -701,7 +683,7 @@ static lt_status rotate(struct rotating *r, double power, lt_error *err)
         for (size_t j = 0; j < z->count; j++)
             row[j] = by > 0 ? by * z->w[(z->count - 1 - i) * z->count + j] : 0;
     }
-    narrow(r->rotation_f, r->rotation, z->k * z->count);
+    lt_store_f64(r->rotation_f, r->rotation, LT_F32, z->k * z->count);
     size_t strips = (r->length + STRIP - 1) / STRIP;
     return lt_worker_share(z->job->worker, strips, rotate_strip, r, err);
 }

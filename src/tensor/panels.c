@@ -17,11 +17,9 @@ void lt_panels_shape(lt_panels *p, size_t rows, size_t columns)
     p->length = p->wide ? columns : rows;
     size_t at_most = PANEL_ELEMENTS / (p->side ? p->side : 1);
     if (at_most < PANEL_GRAIN) at_most = PANEL_GRAIN;
-    size_t count = (p->length + at_most - 1) / at_most;
-    if (!count) count = 1;
-    size_t width = (p->length + count - 1) / count;
+    size_t count = p->length / at_most + 1, width = p->length / count + 1;
     p->width = (width + PANEL_GRAIN - 1) / PANEL_GRAIN * PANEL_GRAIN;
-    p->count = (p->length + p->width - 1) / (p->width ? p->width : 1);
+    p->count = (p->length + p->width - 1) / p->width;
 }
 
 float *lt_panel(const lt_panels *p, size_t i, size_t *width)

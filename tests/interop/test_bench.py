@@ -49,11 +49,15 @@ def bench(work):
     found = sections(text)
     check(list(found) == CASES, f"{list(found)}", "cases")
     for name in CASES:
-        for row in table(found[name], "what"):
+        verdicts = table(found[name], "what")
+        check(verdicts, f"{name}: no verdict", "verdicts")
+        for row in verdicts:
             check(row[3] in ("met", "missed"), f"{name}: {row}", "verdicts")
         skipped = name == "hash" and "--hash" not in loratool("help", "info").stdout
         check(skipped or len(table(found[name], "command")) > 1, f"{name}: no times", "tables")
-    for row in table(found["sd15-linear"], "adapter"):
+    errors = table(found["sd15-linear"], "adapter")
+    check(len(errors) > 2, f"errors of {errors}", "fidelity")
+    for row in errors:
         check(float(row[2]) >= 0.999999, f"{row} is better than the best", "fidelity")
     ET.parse(work / "bench.svg")
 

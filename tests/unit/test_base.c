@@ -183,6 +183,32 @@ static lt_status fails_in_parts(void *ctx, size_t item, lt_worker *worker, lt_er
     return lt_worker_share(worker, PARTS, count_part, ctx, err);
 }
 
+/* Two parts that wait for each other: one thread alone would not see both begun. */
+static lt_status meet(void *ctx, size_t part, lt_error *err)
+{
+    struct parts *p = ctx;
+    struct timespec pause = { 0, 1000000 };
+    (void)part;
+    atomic_fetch_add(&p->total, 1);
+    for (int i = 0; i < 5000 && atomic_load(&p->total) < 2; i++)
+        nanosleep(&pause, NULL);
+    if (atomic_load(&p->total) == 2) return LT_OK;
+    return lt_error_set(err, LT_ERR_INTERNAL, "nobody helps");
+}
+
+static lt_status meets(void *ctx, size_t item, lt_worker *worker, lt_error *err)
+{
+    (void)item;
+    return lt_worker_share(worker, 2, meet, ctx, err);
+}
+
+static void test_help(void)
+{
+    struct parts both = { .fail_from = SIZE_MAX };
+    lt_job job = { .threads = 2, .n_items = 1, .work = meets, .ctx = &both };
+    CHECK(!lt_pool_run(&job, NULL));
+}
+
 static void test_share(void)
 {
     for (int threads = 1; threads <= 4; threads++) {
@@ -298,7 +324,7 @@ static void test_sha256(void)
 int main(void)
 {
     static const unit_test tests[] = { TEST(test_sizes), TEST(test_map), TEST(test_pool),
-        TEST(test_budget), TEST(test_share), TEST(test_outfile), TEST(test_errors),
+        TEST(test_budget), TEST(test_share), TEST(test_help), TEST(test_outfile), TEST(test_errors),
         TEST(test_sha256) };
     temp_path(path, sizeof path, "base");
     int rc = RUN_TESTS(tests);

@@ -185,9 +185,10 @@ class Extraction:
         section.table(["adapter", "modules", "worst", "median", "worst in"],
                       [(n, count, f"{worst:.6f}", f"{median:.6f}", module)
                        for n, count, worst, median, module in rows])
-        for name, _, worst, _, _ in rows:
-            if name == "loratool, f32":
-                section.at_most("worst error over the optimum, stored as f32", worst, 1.001)
+        counts = {name: (count, worst) for name, count, worst, _, _ in rows}
+        count, worst = counts["loratool, f32"]
+        assert count == counts["loratool"][0], "modules are missing in one of the adapters"
+        section.at_most("worst error over the optimum, stored as f32", worst, 1.001)
 
 
 def extract(bench, section, pair, peers, aims, rank=64, floor=False, per_shape=None, **kind):
