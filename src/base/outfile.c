@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-#define _GNU_SOURCE /* copy_file_range, renameat2 */
+#define _GNU_SOURCE /* copy_file_range, renameat2, sync_file_range */
 #include "base/outfile.h"
 
 #include "base/abandon.h"
 #include "base/mem.h"
+#include "base/pool.h"
 #include "base/source.h"
 
 #include <errno.h>
@@ -16,9 +17,11 @@
 #include <unistd.h>
 
 #define COPY_CHUNK ((size_t)4 << 20)
+#define START_SIZE ((uint64_t)256 << 10)
 
 struct lt_outfile {
     int fd;
+    lt_lock *lock; /* one writer at a time: the kernel's own lock of a file spins */
     bool to_stdout, overwrite;
     _Atomic uint64_t end; /* one past the last byte written */
     char *path, *temp;    /* temp is NULL for standard output and after commit */
@@ -47,6 +50,17 @@ static lt_status make_temp(lt_outfile *f, lt_error *err)
     return LT_OK;
 }
 
+static lt_outfile *new_outfile(lt_error *err)
+{
+    lt_outfile *f = calloc(1, sizeof *f);
+    if (!f) lt_error_set(err, LT_ERR_NOMEM, "out of memory");
+    if (!f) return NULL;
+    f->fd = -1;
+    if (!lt_lock_new(&f->lock, err)) return f;
+    free(f);
+    return NULL;
+}
+
 static lt_status open_target(lt_outfile *f, lt_error *err)
 {
     if (f->to_stdout) {
@@ -73,13 +87,9 @@ lt_status lt_outfile_open(
     lt_outfile **out, const char *path, bool overwrite, lt_error *err)
 {
     *out = NULL;
-    lt_outfile *f = calloc(1, sizeof *f);
-    if (!f) return lt_error_set(err, LT_ERR_NOMEM, "out of memory");
-    if (!*path) {
-        free(f);
-        return lt_error_set(err, LT_ERR_ARG, "the output's name is empty");
-    }
-    f->fd = -1;
+    if (!*path) return lt_error_set(err, LT_ERR_ARG, "the output's name is empty");
+    lt_outfile *f = new_outfile(err);
+    if (!f) return LT_ERR_NOMEM;
     f->overwrite = overwrite;
     f->to_stdout = !strcmp(path, "-");
     /* Through a symbolic link the file it points to is replaced, not the link. */
@@ -98,9 +108,8 @@ lt_status lt_outfile_open(
 lt_status lt_outfile_scratch(lt_outfile **out, const lt_outfile *beside, lt_error *err)
 {
     *out = NULL;
-    lt_outfile *f = calloc(1, sizeof *f);
-    if (!f) return lt_error_set(err, LT_ERR_NOMEM, "out of memory");
-    f->fd = -1;
+    lt_outfile *f = new_outfile(err);
+    if (!f) return LT_ERR_NOMEM;
     f->path = lt_strdup(beside->path, err);
     lt_status st = f->path ? LT_OK : LT_ERR_NOMEM;
     if (!st && beside->to_stdout) {
@@ -137,19 +146,37 @@ static lt_status write_failed(lt_outfile *f, lt_error *err)
     return lt_error_where(err, "%s", f->to_stdout ? "standard output" : f->path);
 }
 
-lt_status lt_outfile_write(
-    lt_outfile *f, uint64_t offset, const void *src, size_t size, lt_error *err)
+/* Lets the disk begin, so that little is left to do when all is written. */
+static void start_writing(const lt_outfile *f, uint64_t offset, uint64_t size)
 {
-    const char *p = src;
-    note_end(f, offset + size);
+    if (f->temp && size >= START_SIZE)
+        sync_file_range(f->fd, (off_t)offset, (off_t)size, SYNC_FILE_RANGE_WRITE);
+}
+
+static bool write_all(lt_outfile *f, uint64_t offset, const char *p, size_t size)
+{
     while (size) {
         ssize_t n = pwrite(f->fd, p, size, (off_t)offset);
         if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return write_failed(f, err);
+        if (n < 0) return false;
         p += n;
         offset += (uint64_t)n;
         size -= (size_t)n;
     }
+    return true;
+}
+
+lt_status lt_outfile_write(
+    lt_outfile *f, uint64_t offset, const void *src, size_t size, lt_error *err)
+{
+    note_end(f, offset + size);
+    lt_lock_take(f->lock);
+    bool written = write_all(f, offset, src, size);
+    int sys = errno;
+    lt_lock_give(f->lock);
+    errno = sys;
+    if (!written) return write_failed(f, err);
+    start_writing(f, offset, size);
     return LT_OK;
 }
 
@@ -211,6 +238,7 @@ lt_status lt_outfile_copy(lt_outfile *f, uint64_t offset, int in, uint64_t in_of
             return copy_through_memory(f, (uint64_t)to, in, (uint64_t)from, size, err);
         size -= (uint64_t)n;
     }
+    start_writing(f, offset, (uint64_t)to - offset);
     return LT_OK;
 }
 
@@ -294,6 +322,7 @@ void lt_outfile_close(lt_outfile *f)
         unlink(f->temp);
     }
     if (f->fd >= 0) close(f->fd);
+    lt_lock_free(f->lock);
     free(f->temp);
     free(f->path);
     free(f);
