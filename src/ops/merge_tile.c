@@ -9,17 +9,17 @@
 
 /* A tile is as many rows as these two allow, worked on in panels that stay in the second
  * cache until they have been added. */
-#define TILE_ELEMENTS ((size_t)1 << 20)
+#define TILE_ELEMENTS ((size_t)1 << 18)
 #define WIDE_ELEMENTS ((size_t)1 << 18) /* of a tile in double */
 #define TILE_ROWS ((size_t)384)
 #define PANEL_ROWS ((size_t)128)
-#define PANEL_COLUMNS ((size_t)320)
+#define PANEL_COLUMNS ((size_t)640)
 
 /* Terms that are added up before the result goes to the others': shorter runs have
- * smaller error bounds and longer ones take less time to multiply. Of one core and two
- * factors of rank 64, 64 terms: 110 GFLOP/s and a bound of 70 roundings, 32: 107 and 39,
- * 16: 100 and 25, 8: 85 and 21. */
-#define RUN ((size_t)16)
+ * smaller error bounds, longer ones take less time to multiply. One core of an AVX-512
+ * processor, rank 64: runs of 64, 110 GFLOP/s and 70 roundings; 32, 107 and 39; 16, 100
+ * and 25; 8, 85 and 21. */
+#define RUN ((size_t)32)
 
 /* Norms and factors from here on, or sums of more terms, are left to double: far from
  * where float32 overflows, and small enough for the error bound's second-order terms. */
