@@ -384,6 +384,14 @@ static size_t settle(const lt_sum *s, const struct panel *b, const float *weight
     return n;
 }
 
+static bool changes_row(const lt_sum *s, size_t row)
+{
+    for (size_t i = 0; i < s->count; i++)
+        if (row >= s->addends[i].first && row - s->addends[i].first < s->addends[i].rows)
+            return true;
+    return false;
+}
+
 /* The panel's first row. */
 static lt_status row_single(
     const lt_sum *s, const struct panel *b, uint64_t *again, lt_error *err)
@@ -394,6 +402,8 @@ static lt_status row_single(
     float limit = (float)lt_dtype_get(s->to)->overflow;
     const float *slack = find_slack(s, b, room, &scale);
     lt_load_f32(weight, b->weight, s->from, b->n);
+    /* Adding 0 would make -0 positive. */
+    if (!changes_row(s, b->row)) return row_wide(s, b, weight, err);
     if (!lt_bracket_f32(low, high, weight, b->delta, scale, slack, b->n, limit))
         return row_wide(s, b, weight, err);
     lt_store_f32(b->out, low, s->to, b->n);

@@ -199,6 +199,23 @@ static void test_several(void)
     end();
 }
 
+/* Rows that no addend reaches stay as they are, -0 included. */
+static void test_rows_left_alone(void)
+{
+    uint16_t *weights = (uint16_t *)(void *)stored, *sums = (uint16_t *)(void *)merged;
+    begin(LT_F16, LT_F16, 1);
+    add_addend(5, 10, RANK, 0.3, true);
+    for (size_t i = 0; i < COUNT; i += 3)
+        weights[i] = 0x8000;
+    CHECK(!lt_sum_prepare(&sum, NULL) && sum.single);
+    run(ROWS);
+    size_t row = COUNT / ROWS;
+    CHECK(!memcmp(sums, weights, 2 * 5 * row));
+    CHECK(memcmp(sums + 5 * row, weights + 5 * row, 2 * 10 * row) != 0);
+    CHECK(!memcmp(sums + 15 * row, weights + 15 * row, 2 * (COUNT - 15 * row)));
+    end();
+}
+
 static void test_nothing_to_add(void)
 {
     begin(LT_F16, LT_F16, 1);
@@ -274,7 +291,7 @@ static void test_overflow(void)
 int main(void)
 {
     static const unit_test tests[] = { TEST(test_types), TEST(test_beside_ties),
-        TEST(test_several), TEST(test_nothing_to_add), TEST(test_extremes),
-        TEST(test_overflow) };
+        TEST(test_several), TEST(test_rows_left_alone), TEST(test_nothing_to_add),
+        TEST(test_extremes), TEST(test_overflow) };
     return RUN_TESTS(tests);
 }
