@@ -198,13 +198,25 @@ static bool floats_do(
         && fits_floats(c->turn_a, k * p->r);
 }
 
+/* dst (columns x rows): products of untransposed operands are the fast ones. */
+static void transpose(float *dst, const float *src, size_t rows, size_t columns)
+{
+    for (size_t from = 0; from < columns; from += 16) {
+        size_t to = min_size(columns, from + 16);
+        for (size_t i = 0; i < rows; i++)
+            for (size_t j = from; j < to; j++)
+                dst[j * rows + i] = src[i * columns + j];
+    }
+}
+
 static void turn_floats(const struct core *c, const lt_product *p, const lt_truncation *t)
 {
     size_t r = p->r, k = t->k;
     float *turn_b = (float *)(c->turn_a + k * r), *turn_a = turn_b + k * r;
-    narrow(turn_b, c->turn_b, k * r);
+    narrow(turn_a, c->turn_b, k * r);
+    transpose(turn_b, turn_a, k, r);
     narrow(turn_a, c->turn_a, k * r);
-    lt_gemm_f32(p->m, k, r, 1, (lt_matf){ p->b, r, false }, (lt_matf){ turn_b, r, true },
+    lt_gemm_f32(p->m, k, r, 1, (lt_matf){ p->b, r, false }, (lt_matf){ turn_b, k, false },
         0, t->b);
     lt_gemm_f32(k, p->n, r, 1, (lt_matf){ turn_a, r, false },
         (lt_matf){ p->a, p->n, false }, 0, t->a);
@@ -306,27 +318,33 @@ static void sum_doubles(const lt_grams *g, const lt_product *p, const lt_product
     }
 }
 
-static double dot_floats(const float *x, const float *y, size_t n)
+/* The trace of x (rows x columns) times y (columns x rows). */
+static double trace_floats(const float *x, const float *y, size_t rows, size_t columns)
 {
     double sum = 0;
-    for (size_t i = 0; i < n; i++)
-        sum += (double)x[i] * y[i];
+    for (size_t i = 0; i < rows; i++)
+        for (size_t j = 0; j < columns; j++)
+            sum += (double)x[i * columns + j] * y[j * rows + i];
     return sum;
 }
 
-/* The same in float32: faster, and enough where much was discarded. */
+/* The same in float32: faster, and enough where much was discarded. turned takes either
+ * new factor transposed. */
 static void sum_floats(const lt_grams *g, const lt_product *p, const lt_product *q,
-    float *x, struct inner *in)
+    float *x, float *turned, struct inner *in)
 {
     size_t m = p->m, n = p->n, r = p->r, k = q->r;
     float *y = x + k * r, *own_b = y + k * r, *own_a = own_b + k * k;
-    lt_matf qb = { q->b, k, true }, qa = { q->a, n, false };
-    lt_gemm_f32(k, r, m, 1, qb, (lt_matf){ p->b, r, false }, 0, x);
-    lt_gemm_f32(k, k, m, 1, qb, (lt_matf){ q->b, k, false }, 0, own_b);
-    lt_gemm_f32(k, r, n, 1, qa, (lt_matf){ p->a, n, true }, 0, y);
-    lt_gemm_f32(k, k, n, 1, qa, (lt_matf){ q->a, n, true }, 0, own_a);
-    *in = (struct inner){ .both = dot_floats(x, y, k * r),
-        .own = dot_floats(own_b, own_a, k * k) };
+    lt_matf pb = { p->b, r, false }, qb = { q->b, k, false };
+    lt_matf pa = { p->a, n, false }, qa = { q->a, n, false };
+    transpose(turned, q->b, m, k);
+    lt_gemm_f32(k, r, m, 1, (lt_matf){ turned, m, false }, pb, 0, x);
+    lt_gemm_f32(k, k, m, 1, (lt_matf){ turned, m, false }, qb, 0, own_b);
+    transpose(turned, q->a, k, n);
+    lt_gemm_f32(r, k, n, 1, pa, (lt_matf){ turned, k, false }, 0, y);
+    lt_gemm_f32(k, k, n, 1, qa, (lt_matf){ turned, k, false }, 0, own_a);
+    *in = (struct inner){ .both = trace_floats(x, y, k, r),
+        .own = trace_floats(own_b, own_a, k, k) };
     /* Every element of x is off by 2^-24 sqrt(m) of the norms it is made of, at random.
      */
     double old = 0, new = 0;
@@ -363,9 +381,11 @@ lt_status lt_grams_distance(const lt_grams *g, const lt_product *p, const lt_pro
     struct inner in;
     *sure = false;
     if (norms_fit_floats(g->b, r) && norms_fit_floats(g->a, r)) {
+        size_t longest = p->m > p->n ? p->m : p->n;
         float *x = lt_scratch_get(scratch, S_L, 2 * k * all, sizeof *x, err);
-        if (!x) return LT_ERR_NOMEM;
-        sum_floats(g, p, q, x, &in);
+        float *turned = lt_scratch_get(scratch, S_STRIP, k * longest, sizeof *x, err);
+        if (!x || !turned) return LT_ERR_NOMEM;
+        sum_floats(g, p, q, x, turned, &in);
         *sure = settle(g, p, q, &in, distance);
     }
     if (*sure) return LT_OK;
