@@ -217,14 +217,14 @@ def sd15_linear(bench, section):
     section.note("The set kohya-style LoRA trains: linear layers and the 1x1 convolutions around "
                  "the transformers.")
     extract(bench, section, bench.pair("sd15"),
-            [("full", "once"), ("thin", "once"), ("lowrank", "whole"), ("lowrank2", "whole")],
+            [("full", "sample"), ("thin", "sample"), ("lowrank", "whole"), ("lowrank2", "whole")],
             {"full": 50, "thin/lowrank": 4}, choice=["--include", "lora_te|_attentions_"])
 
 
 def sd15_conv(bench, section):
     extract(bench, section, bench.pair("sd15"),
             [("full", "sample"), ("thin", "sample"), ("lowrank", "whole"), ("lowrank2", "whole")],
-            {"full": 100, "thin/lowrank": 5})
+            {"full": 100, "thin/lowrank": 5}, per_shape=2)
 
 
 def sdxl(bench, section):
