@@ -19,7 +19,8 @@ typedef struct lt_region {
 lt_status lt_region_changed(const lt_region *region, double min_diff, bool *changed,
     lt_scratch *scratch, lt_error *err) LT_MUST_USE;
 
-/* Sum of squares of tuned - base. */
+/* Sum of squares of tuned - base, in float32 as lt_region_delta has it. Uses slots 8..12.
+ */
 lt_status lt_region_energy(const lt_region *region, double *energy, lt_scratch *scratch,
     lt_error *err) LT_MUST_USE;
 

@@ -22,7 +22,7 @@ enum slot { S_BASIS, S_IMAGE, S_RITZ, S_VECTORS, S_VALUES, S_BLOCK, S_FLOATS, S_
 /* How far from orthogonal the basis may get, and what one step adds. */
 #define LOSS_LIMIT 1e-9
 #define LOSS_STEP 1e-15
-#define LOOK 1.75
+#define LOOK 2
 #define STEEP 1e-3
 #define PATIENCE 3             /* looks without a gain after a block that led nowhere */
 #define DENSE_SIDE 96          /* up to this side the whole eigenproblem is cheaper */
@@ -47,11 +47,11 @@ struct lanczos {
     double *x;       /* capacity x side: orthonormal rows */
     float *bf;       /* capacity x length: x D */
     double *b;       /* the same where products are exact; the other one is NULL */
-    double *h;       /* capacity x capacity: b b^T, rows and columns up to count */
+    double *h;       /* capacity x capacity: x D D^T x^T, rows and columns up to count */
     double *w;       /* count x count: eigenvectors of h, one a row, ascending */
     double *theta;   /* count: eigenvalues */
     double *y;       /* block x side: the next block, then its orthogonal part */
-    double *small;   /* block x capacity */
+    double *small;   /* block x capacity: y x^T */
     double *gram;    /* block x block: of y */
     double *turn;    /* block x block, then block values */
     float *xf, *zf, *yf;
@@ -362,33 +362,11 @@ static lt_status append(struct lanczos *z, double least, double before)
 /* ---- Rayleigh-Ritz ------------------------------------------------------------------
  */
 
-/* small (last x count) = the last block's rows of b times all of b^T. Float32 products
- * are added up in double. */
-static void multiply_images(struct lanczos *z)
-{
-    size_t from = (z->count - z->last) * z->length, length = z->length;
-    size_t rows = z->last, n = rows * z->count;
-    if (z->exact) {
-        lt_matd all = { z->b, length, true }, last = { z->b + from, length, false };
-        lt_gemm_f64(rows, z->count, length, 1, last, all, 0, z->small);
-        return;
-    }
-    float *strip = z->zf; /* free between passes: block x length */
-    memset(z->small, 0, n * sizeof *z->small);
-    for (size_t at = 0; at < length; at += STRIP) {
-        lt_matf all = { z->bf + at, length, true };
-        lt_matf last = { z->bf + from + at, length, false };
-        lt_gemm_f32(rows, z->count, min_size(STRIP, length - at), 1, last, all, 0, strip);
-        for (size_t i = 0; i < n; i++)
-            z->small[i] += strip[i];
-    }
-}
-
-/* The rows of h that belong to the last block. */
+/* The rows of h that belong to the last block: y x^T, which taking x's part out of y has
+ * left in small. */
 static void extend_ritz(struct lanczos *z)
 {
     size_t from = z->count - z->last;
-    multiply_images(z);
     for (size_t i = 0; i < z->last; i++)
         for (size_t j = 0; j < z->count; j++) {
             double v = z->small[i * z->count + j];
@@ -521,9 +499,9 @@ static lt_status advance(struct lanczos *z, enum state *state)
 {
     lt_status st = pass(z);
     if (st) return st;
-    extend_ritz(z);
     double before = measure_block(z);
     project_out(z);
+    extend_ritz(z);
     double after = measure_block(z);
     double part = z->exact ? NO_LENGTH_DOUBLE : NO_LENGTH_FLOAT;
     bool led_nowhere = after <= part * part * before;

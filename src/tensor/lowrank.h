@@ -11,7 +11,7 @@
  *           its Gram matrix (Stathopoulos & Wu, SISC 23(6), 2002), whatever has no length
  *           left out; nothing left: a fresh random block
  *
- * until the Rayleigh-Ritz values of H = B B^T settle. Then D ~ X^T B, and the leading
+ * until the Rayleigh-Ritz values of H = X D D^T X^T = Y X^T settle. Then D ~ X^T B, and the leading
  * eigenvectors of H rotate both into the factors. A basis of K directions costs 4 s L K
  * flops of matrix products and H's eigenproblem; K is 2 k to 3 k.
  *
@@ -33,7 +33,7 @@
  * Multiple singular values: a block finds at most as many copies as it has rows. Where an
  * iteration runs dry, fresh random blocks go on until they find nothing.
  *
- * The result is measured: captured energy is ||B||^2 on the chosen directions, so
+ * The result is measured: captured energy is that of B on the chosen directions, so
  * tail = ||D||^2 - sum of their theta is the squared error of b a before rounding, good
  * to 1e-7 of the energy (1e-14 with double products).
  *
