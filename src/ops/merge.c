@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* W' = W + sum_i weight_i * scale_i * up_i * down_i, that of double precision rounded once to the
- * tensor's own type. Touched tensors are worked on in row tiles; the rest is copied.
+/* W' = W + sum_i weight_i * scale_i * up_i * down_i, that of double precision rounded
+ * once to the tensor's own type. Touched tensors are worked on in row tiles; the rest is
+ * copied.
  */
 #include "ops/merge.h"
 

@@ -11,9 +11,9 @@
  *           its Gram matrix (Stathopoulos & Wu, SISC 23(6), 2002), whatever has no length
  *           left out; nothing left: a fresh random block
  *
- * until the Rayleigh-Ritz values of H = X D D^T X^T = Y X^T settle. Then D ~ X^T B, and the leading
- * eigenvectors of H rotate both into the factors. A basis of K directions costs 4 s L K
- * flops of matrix products and H's eigenproblem; K is 2 k to 3 k.
+ * until the Rayleigh-Ritz values of H = X D D^T X^T = Y X^T settle. Then D ~ X^T B, and
+ * the leading eigenvectors of H rotate both into the factors. A basis of K directions
+ * costs 4 s L K flops of matrix products and H's eigenproblem; K is 2 k to 3 k.
  *
  * Settled. With w the part of a Ritz vector in the last block and G = Y Y^T, its squared
  * residual is w^T G w, and what the next block can still capture is near
