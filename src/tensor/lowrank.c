@@ -11,6 +11,7 @@ enum slot { S_BASIS, S_IMAGE, S_RITZ, S_VECTORS, S_VALUES, S_BLOCK, S_FLOATS, S_
 
 /* Constants of the method, see lowrank.h. */
 #define SETTLED 4e-4
+#define FIRST_RATIO 0.3 /* between what two blocks add, at the first look */
 #define FLOAT_LIMIT 1e-5
 /* Energies whose square float32 holds, with room for directions that are short. */
 #define FLOAT_LEAST 1e-25
@@ -20,7 +21,7 @@ enum slot { S_BASIS, S_IMAGE, S_RITZ, S_VECTORS, S_VALUES, S_BLOCK, S_FLOATS, S_
 #define NO_LENGTH_FLOAT 1e-6
 #define NO_LENGTH_DOUBLE 1e-14
 /* How far from orthogonal the basis may get, and what one step adds. */
-#define LOSS_LIMIT 1e-9
+#define LOSS_LIMIT 1e-8
 #define LOSS_STEP 1e-15
 #define LOOK 2
 #define STEEP 1e-3
@@ -418,7 +419,8 @@ enum state { GOING_ON, DONE, TOO_FINE, TOO_MANY };
 /* The blocks after the next one matter where each adds nearly as much as the last. */
 static bool settled(struct lanczos *z, double rest)
 {
-    double now = still_to_come(z), ratio = z->to_come > 0 ? now / z->to_come : 0.5;
+    double now = still_to_come(z), ratio = FIRST_RATIO;
+    if (z->to_come > 0) ratio = now / z->to_come;
     z->to_come = now;
     return ratio < 1 && now <= SETTLED * (1 - ratio) * (1 - ratio) * rest;
 }
