@@ -91,7 +91,9 @@ bool lt_module_has_kernel(const lt_module *m)
 static size_t stem_size(const char *name, size_t size, const char *ending)
 {
     size_t n = strlen(ending);
-    return size > n && !memcmp(name + size - n, ending, n) ? size - n : 0;
+    /* Nearly all fail at the first letter, and a model has thousands of names. */
+    if (size <= n || name[size - n] != *ending) return 0;
+    return memcmp(name + size - n, ending, n) ? 0 : size - n;
 }
 
 /* PEFT's raw state dicts carry the adapter's name: x.lora_A.default.weight. */

@@ -378,7 +378,8 @@ size_t lt_json_sole(lt_json_tape *tape, size_t object, const char *name)
 {
     size_t hit = 0, end = tape->tokens[object].next;
     for (size_t i = object + 1; i < end; i = tape->tokens[i + 1].next) {
-        if (strcmp(lt_json_text(tape, i), name)) continue;
+        const char *key = lt_json_text(tape, i);
+        if (*key != *name || strcmp(key, name)) continue;
         if (hit) return 0;
         hit = i + 1;
     }
