@@ -63,6 +63,7 @@ static void keep_small_blocks(void)
 #ifdef M_MMAP_THRESHOLD
     mallopt(M_MMAP_THRESHOLD, 8 << 20);
     mallopt(M_TRIM_THRESHOLD, 32 << 20);
+    mallopt(M_TOP_PAD, 2 << 20);
 #endif
 }
 
