@@ -48,7 +48,7 @@
 #define LT_MAX_ZIP_RATIO 200u
 #define LT_MAX_THREADS 256
 /* Work memory beside that of the largest item, unless the user sets a ceiling. */
-#define LT_SPARE_MEMORY (256ull << 20)
+#define LT_SPARE_MEMORY (512ull << 20)
 #define LT_MAX_RANK 65536
 /* Elements of a convolution's kernel; 7 x 7 x 7 has 343. */
 #define LT_MAX_KERNEL 1024
