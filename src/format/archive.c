@@ -10,7 +10,7 @@
 #include "base/map.h"
 #include "base/mem.h"
 #include "base/pool.h"
-#include "format/libzip.h"
+#include "format/zip_library.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -6,7 +6,7 @@
 #include "format/archive_write.h"
 
 #include "base/mem.h"
-#include "format/libzip.h"
+#include "format/zip_library.h"
 
 #include <errno.h>
 #include <stdlib.h>

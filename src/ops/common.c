@@ -104,8 +104,8 @@ static uint64_t peak_memory(void)
     char line[256];
     unsigned long long kb = 0;
     FILE *f = fopen("/proc/self/status", "re");
-    while (f && fgets(line, sizeof line, f) && sscanf(line, "VmHWM: %llu", &kb) != 1)
-        ;
+    while (f && !kb && fgets(line, sizeof line, f))
+        if (!strncmp(line, "VmHWM:", 6)) kb = strtoull(line + 6, NULL, 10);
     if (f) fclose(f);
     struct rusage usage;
     if (!kb && !getrusage(RUSAGE_SELF, &usage)) kb = (unsigned long long)usage.ru_maxrss;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* libzip, which is loaded when the first archive is opened. Files that include this call
  * its routines by their own names, after lt_libzip_load. */
-#ifndef LT_FORMAT_LIBZIP_H
-#define LT_FORMAT_LIBZIP_H
+#ifndef LT_FORMAT_ZIP_LIBRARY_H
+#define LT_FORMAT_ZIP_LIBRARY_H
 
 #include "loratool/error.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #define LT_LIBZIP_PLAIN_NAMES
-#include "format/libzip.h"
+#include "format/zip_library.h"
 
 #include "base/library.h"
 #include "base/pool.h"
