@@ -2,7 +2,6 @@
 #include "base/digest.h"
 
 #include "base/library.h"
-#include "base/pool.h"
 
 #include <openssl/evp.h>
 
@@ -19,11 +18,7 @@ static struct {
     ROUTINES(MEMBER)
 } crypto;
 
-static struct {
-    lt_once once;
-    lt_status status;
-    lt_error error;
-} loading;
+static lt_loading loading;
 
 static void load(void)
 {
@@ -38,9 +33,8 @@ static void load(void)
 lt_status lt_sha256_new(lt_sha256 **out, lt_error *err)
 {
     *out = NULL;
-    lt_once_run(&loading.once, load);
-    if (loading.status && err) *err = loading.error;
-    if (loading.status) return loading.status;
+    lt_status st = lt_loading_run(&loading, load, err);
+    if (st) return st;
     EVP_MD_CTX *ctx = crypto.EVP_MD_CTX_new();
     if (!ctx) return lt_error_set(err, LT_ERR_NOMEM, "out of memory");
     if (crypto.EVP_DigestInit_ex(ctx, crypto.EVP_sha256(), NULL) != 1) {

@@ -36,3 +36,10 @@ void lt_library_close(void *handle)
 {
     dlclose(handle);
 }
+
+lt_status lt_loading_run(lt_loading *loading, void (*load)(void), lt_error *err)
+{
+    lt_once_run(&loading->once, load);
+    if (loading->status && err) *err = loading->error;
+    return loading->status;
+}

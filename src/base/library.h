@@ -4,7 +4,7 @@
 #ifndef LT_BASE_LIBRARY_H
 #define LT_BASE_LIBRARY_H
 
-#include "loratool/error.h"
+#include "base/pool.h"
 
 typedef struct lt_routine {
     const char *name;
@@ -23,5 +23,16 @@ typedef struct lt_library {
 lt_status lt_library_open(
     void **handle, const lt_library *library, lt_error *err) LT_MUST_USE;
 void lt_library_close(void *handle);
+
+/* What became of it, kept for the process. Starts zeroed. */
+typedef struct lt_loading {
+    lt_once once;
+    lt_status status;
+    lt_error error;
+} lt_loading;
+
+/* The first call runs load, which fills in status and error; all give that result. */
+lt_status lt_loading_run(
+    lt_loading *loading, void (*load)(void), lt_error *err) LT_MUST_USE;
 
 #endif

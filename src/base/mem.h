@@ -11,6 +11,11 @@
 bool lt_mul_size(uint64_t a, uint64_t b, uint64_t *out);
 bool lt_add_size(uint64_t a, uint64_t b, uint64_t *out);
 
+static inline size_t lt_min_size(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
 /* Zeroed array of n items, 64-byte aligned. NULL with *err set when it cannot be had
  * or n * item_size overflows. n == 0 gives a valid pointer. Release with lt_free. */
 void *lt_alloc(uint64_t n, size_t item_size, lt_error *err);

@@ -3,15 +3,10 @@
 #include "format/zip_library.h"
 
 #include "base/library.h"
-#include "base/pool.h"
 
 struct lt_libzip lt_libzip;
 
-static struct {
-    lt_once once;
-    lt_status status;
-    lt_error error;
-} loading;
+static lt_loading loading;
 
 static void load(void)
 {
@@ -25,7 +20,5 @@ static void load(void)
 
 lt_status lt_libzip_load(lt_error *err)
 {
-    lt_once_run(&loading.once, load);
-    if (loading.status && err) *err = loading.error;
-    return loading.status;
+    return lt_loading_run(&loading, load, err);
 }

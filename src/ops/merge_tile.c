@@ -456,11 +456,6 @@ static lt_status panel_single(
     return st;
 }
 
-static size_t min_size(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
-
 static lt_status tile_single(const lt_sum *s, size_t row, size_t rows,
     const unsigned char *weight, unsigned char *out, lt_scratch *scratch, uint64_t *again,
     lt_error *err)
@@ -471,8 +466,8 @@ static lt_status tile_single(const lt_sum *s, size_t row, size_t rows,
     for (size_t i = 0; i < rows; i += PANEL_ROWS)
         for (size_t j = 0; j < s->columns; j += PANEL_COLUMNS) {
             size_t at = i * s->columns + j;
-            struct panel b = { row + i, min_size(PANEL_ROWS, rows - i), j,
-                min_size(PANEL_COLUMNS, s->columns - j),
+            struct panel b = { row + i, lt_min_size(PANEL_ROWS, rows - i), j,
+                lt_min_size(PANEL_COLUMNS, s->columns - j),
                 weight + at * element_size(s->from), out + at * element_size(s->to),
                 delta };
             lt_status st = panel_single(s, b, again, err);

@@ -3,7 +3,6 @@
 
 #include "base/library.h"
 #include "base/mem.h"
-#include "base/pool.h"
 
 #include <cblas.h>
 #include <limits.h>
@@ -45,11 +44,7 @@ static struct {
     ROUTINES(MEMBER)
 } blas;
 
-static struct {
-    lt_once once;
-    lt_status status;
-    lt_error error;
-} loading;
+static lt_loading loading;
 
 /* Sets name for the time in which the library is loaded; value NULL: leaves it alone. */
 struct setting {
@@ -131,9 +126,7 @@ static void load(void)
 
 lt_status lt_linalg_load(lt_error *err)
 {
-    lt_once_run(&loading.once, load);
-    if (loading.status && err) *err = loading.error;
-    return loading.status;
+    return lt_loading_run(&loading, load, err);
 }
 
 static enum CBLAS_TRANSPOSE trans(bool t)
@@ -149,23 +142,18 @@ static enum CBLAS_TRANSPOSE trans(bool t)
 #define PIECE_SIDE ((size_t)64)
 #define PIECE_GRAIN ((size_t)16)
 
-static size_t min_size(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
-
 /* One strip of k: c (m x n) += a b in pieces. */
 static void multiply_strip(
     size_t m, size_t n, size_t k, float alpha, lt_matf a, lt_matf b, float beta, float *c)
 {
     /* The side that is not cut when it is short leaves more to the other. */
     size_t area = PIECE_WORK / k;
-    size_t rows = n <= PIECE_SIDE ? area / n : min_size(m, PIECE_SIDE);
+    size_t rows = n <= PIECE_SIDE ? area / n : lt_min_size(m, PIECE_SIDE);
     size_t columns = n <= PIECE_SIDE ? n : area / rows / PIECE_GRAIN * PIECE_GRAIN;
     for (size_t i = 0; i < m; i += rows)
         for (size_t j = 0; j < n; j += columns)
             blas.cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans,
-                (blasint)min_size(rows, m - i), (blasint)min_size(columns, n - j),
+                (blasint)lt_min_size(rows, m - i), (blasint)lt_min_size(columns, n - j),
                 (blasint)k, alpha, a.p + i * a.stride, (blasint)a.stride, b.p + j,
                 (blasint)b.stride, beta, c + i * n + j, (blasint)n);
 }
@@ -174,7 +162,8 @@ static void multiply_in_pieces(
     size_t m, size_t n, size_t k, float alpha, lt_matf a, lt_matf b, float beta, float *c)
 {
     for (size_t i = 0; i < k; i += PIECE_DEPTH) {
-        multiply_strip(m, n, min_size(PIECE_DEPTH, k - i), alpha, a, b, i ? 1 : beta, c);
+        multiply_strip(
+            m, n, lt_min_size(PIECE_DEPTH, k - i), alpha, a, b, i ? 1 : beta, c);
         a.p += PIECE_DEPTH;
         b.p += PIECE_DEPTH * b.stride;
     }

@@ -29,11 +29,6 @@ enum slot { S_BASIS, S_IMAGE, S_RITZ, S_VECTORS, S_VALUES, S_BLOCK, S_FLOATS, S_
 #define DENSE_SIDE 96 /* up to this side the whole eigenproblem is cheaper */
 #define MAX_PARTS 16  /* of a pass */
 
-static size_t min_size(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
-
 static size_t max_size(size_t a, size_t b)
 {
     return a > b ? a : b;
@@ -44,7 +39,7 @@ static size_t max_size(size_t a, size_t b)
 static size_t block_size(size_t k, size_t side)
 {
     size_t b = (k / 4 + 7) / 8 * 8;
-    return min_size(side, max_size(b, 8));
+    return lt_min_size(side, max_size(b, 8));
 }
 
 /* ---- blocks -------------------------------------------------------------------------
@@ -146,7 +141,7 @@ static lt_status solve_ritz(struct lt_lanczos *z)
 static double rest_of(const struct lt_lanczos *z)
 {
     double captured = 0;
-    for (size_t i = 0; i < min_size(z->k, z->count); i++)
+    for (size_t i = 0; i < lt_min_size(z->k, z->count); i++)
         captured += z->theta[z->count - 1 - i];
     double rest = z->job->energy - captured;
     return rest > 0 ? rest : 0;
@@ -303,12 +298,12 @@ static lt_status approximate(struct lt_lanczos *z)
 {
     enum state state = GOING_ON;
     lt_status st = LT_OK;
-    z->capacity = min_size(z->side, 8 * z->k + 64);
+    z->capacity = lt_min_size(z->side, 8 * z->k + 64);
     z->exact = z->job->energy < FLOAT_LEAST || z->job->energy > FLOAT_MOST;
     while (!st && state != DONE) {
         st = iterate(z, &state);
         if (state == TOO_FINE) z->exact = true;
-        if (state == TOO_MANY) z->capacity = min_size(z->side, 3 * z->capacity);
+        if (state == TOO_MANY) z->capacity = lt_min_size(z->side, 3 * z->capacity);
     }
     return st;
 }
@@ -329,7 +324,7 @@ static lt_status solve_whole(struct lt_lanczos *z)
     for (size_t i = 0; i < z->d->count; i++) {
         lt_panel(z->d, i, &width);
         for (size_t at = 0; at < width; at += step) {
-            size_t n = min_size(step, width - at), first = i * z->d->width + at;
+            size_t n = lt_min_size(step, width - at), first = i * z->d->width + at;
             lt_lanczos_lift(z->d, i, at, n, strip);
             for (size_t r = 0; r < side; r++)
                 for (size_t l = 0; l < n; l++)
@@ -369,7 +364,7 @@ lt_status lt_lowrank(lt_lowrank_job *job, lt_error *err)
         .side = d->side,
         .length = d->length,
         .block = block_size(job->rank, d->side),
-        .parts = min_size(d->count, MAX_PARTS),
+        .parts = lt_min_size(d->count, MAX_PARTS),
         .err = err };
     if (z.k < 1 || z.k > z.side)
         return lt_error_set(
@@ -388,8 +383,8 @@ lt_status lt_lowrank(lt_lowrank_job *job, lt_error *err)
 
 uint64_t lt_lowrank_need(size_t m, size_t n, size_t k)
 {
-    uint64_t side = min_size(m, n), length = max_size(m, n);
-    uint64_t block = block_size(k, side), basis = min_size(side, 3 * k + block);
+    uint64_t side = lt_min_size(m, n), length = max_size(m, n);
+    uint64_t block = block_size(k, side), basis = lt_min_size(side, 3 * k + block);
     uint64_t image = 4 * length;
     if (solves_whole(side, k)) {
         basis = side;

@@ -13,11 +13,6 @@ enum slot { S_GRAM_B, S_GRAM_A, S_STRIP, S_L, S_W, S_H, S_VALUES, S_TURN };
 /* Of a factor lifted to double: half an L2. */
 #define STRIP_ELEMENTS ((size_t)1 << 16)
 
-static size_t min_size(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
-
 static double dot(const double *x, const double *y, size_t n)
 {
     double sum = 0;
@@ -44,7 +39,7 @@ static void narrow(float *dst, const double *src, size_t n)
 /* Both factors are walked in strips that fit the cache: rows of b, columns of a. */
 static size_t strip_length(size_t r, size_t length)
 {
-    return min_size(length, STRIP_ELEMENTS / r + 8);
+    return lt_min_size(length, STRIP_ELEMENTS / r + 8);
 }
 
 static double *get_strip(
@@ -67,7 +62,7 @@ static void gram_b(const lt_product *p, double *strip, double *g)
     size_t r = p->r, step = strip_length(r, p->m);
     memset(g, 0, r * r * sizeof *g);
     for (size_t at = 0; at < p->m; at += step) {
-        size_t now = min_size(step, p->m - at);
+        size_t now = lt_min_size(step, p->m - at);
         widen(strip, p->b + at * r, now * r);
         lt_syrk_f64(r, now, (lt_matd){ strip, r, true }, g);
     }
@@ -79,7 +74,7 @@ static void gram_a(const lt_product *p, double *strip, double *g)
     size_t r = p->r, step = strip_length(r, p->n);
     memset(g, 0, r * r * sizeof *g);
     for (size_t at = 0; at < p->n; at += step) {
-        size_t now = min_size(step, p->n - at);
+        size_t now = lt_min_size(step, p->n - at);
         widen_columns(strip, p->a, r, p->n, at, now);
         lt_syrk_f64(r, now, (lt_matd){ strip, now, false }, g);
     }
@@ -202,7 +197,7 @@ static bool floats_do(
 static void transpose(float *dst, const float *src, size_t rows, size_t columns)
 {
     for (size_t from = 0; from < columns; from += 16) {
-        size_t to = min_size(columns, from + 16);
+        size_t to = lt_min_size(columns, from + 16);
         for (size_t i = 0; i < rows; i++)
             for (size_t j = from; j < to; j++)
                 dst[j * rows + i] = src[i * columns + j];
@@ -233,13 +228,13 @@ static lt_status turn_doubles(const struct core *c, const lt_product *p,
     double *out = strip + r * step;
     lt_matd turn_b = { c->turn_b, r, true }, turn_a = { c->turn_a, r, false };
     for (size_t at = 0; at < p->m; at += step) {
-        size_t now = min_size(step, p->m - at);
+        size_t now = lt_min_size(step, p->m - at);
         widen(strip, p->b + at * r, now * r);
         lt_gemm_f64(now, k, r, 1, (lt_matd){ strip, r, false }, turn_b, 0, out);
         narrow(t->b + at * k, out, now * k);
     }
     for (size_t at = 0; at < p->n; at += step) {
-        size_t now = min_size(step, p->n - at);
+        size_t now = lt_min_size(step, p->n - at);
         widen_columns(strip, p->a, r, p->n, at, now);
         lt_gemm_f64(k, now, r, 1, turn_a, (lt_matd){ strip, now, false }, 0, out);
         for (size_t j = 0; j < k; j++)
@@ -276,7 +271,7 @@ static void cross_b(const lt_product *p, const lt_product *q, double *strip, dou
 {
     size_t r = p->r, k = q->r, all = r + k, step = strip_length(all, p->m);
     for (size_t at = 0; at < p->m; at += step) {
-        size_t now = min_size(step, p->m - at);
+        size_t now = lt_min_size(step, p->m - at);
         for (size_t i = 0; i < now; i++) {
             widen(strip + i * all, p->b + (at + i) * r, r);
             widen(strip + i * all + r, q->b + (at + i) * k, k);
@@ -291,7 +286,7 @@ static void cross_a(const lt_product *p, const lt_product *q, double *strip, dou
 {
     size_t r = p->r, k = q->r, all = r + k, step = strip_length(all, p->n);
     for (size_t at = 0; at < p->n; at += step) {
-        size_t now = min_size(step, p->n - at);
+        size_t now = lt_min_size(step, p->n - at);
         widen_columns(strip, p->a, r, p->n, at, now);
         widen_columns(strip + r * now, q->a, k, p->n, at, now);
         lt_gemm_f64(k, all, now, 1, (lt_matd){ strip + r * now, now, false },
@@ -418,7 +413,7 @@ lt_status lt_lowrank_core(
     const lt_core *c, lt_split split, lt_scratch *scratch, lt_error *err)
 {
     size_t m = c->m, n = c->n, r = c->r, k = c->k;
-    size_t pb = min_size(r, m), pa = min_size(r, n), p = min_size(pb, pa);
+    size_t pb = lt_min_size(r, m), pa = lt_min_size(r, n), p = lt_min_size(pb, pa);
     if (k < 1 || k > p) return lt_error_set(err, LT_ERR_ARG, "rank %zu of %zu", k, p);
     double *bt = lt_scratch_get(scratch, 0, r * m, sizeof *bt, err);
     double *lb = lt_scratch_get(scratch, 1, r * pb, sizeof *lb, err);
@@ -461,7 +456,7 @@ lt_status lt_lowrank_core(
 static lt_status distance_by_qr(size_t m, size_t n, size_t r, double *ct, double *d,
     double *distance, lt_scratch *scratch, lt_error *err)
 {
-    size_t pc = min_size(r, m), pd = min_size(r, n);
+    size_t pc = lt_min_size(r, m), pd = lt_min_size(r, n);
     double *lc = lt_scratch_get(scratch, 2, r * pc, sizeof *lc, err);
     double *ld = lt_scratch_get(scratch, 3, r * pd, sizeof *ld, err);
     double *x = lt_scratch_get(scratch, 4, pc * pd, sizeof *x, err);

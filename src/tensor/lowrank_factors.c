@@ -9,11 +9,6 @@
 
 #define STRIP 1024 /* of the long side, for the last products */
 
-static size_t min_size(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
-
 /* rotation (k x count) times rows (count x length), into one of the factors. */
 struct rotating {
     const struct lt_lanczos *z;
@@ -52,7 +47,7 @@ static void rotate_f32(const struct rotating *r, size_t first, size_t n, float *
 static lt_status rotate_strip(void *ctx, size_t part, lt_error *err)
 {
     const struct rotating *r = ctx;
-    size_t k = r->z->k, first = part * STRIP, n = min_size(STRIP, r->length - first);
+    size_t k = r->z->k, first = part * STRIP, n = lt_min_size(STRIP, r->length - first);
     double *wide = lt_alloc_work(n * k, sizeof *wide, err);
     float *strip = lt_alloc_work(n * k, sizeof *strip, err);
     bool ok = wide && strip;

@@ -9,11 +9,6 @@
 
 #define LIFT ((size_t)1 << 16) /* elements of D lifted to double at once */
 
-static size_t min_size(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
-
 /* ---- one pass over D: B_j = X_j D and Y = B_j D^T -----------------------------------
  */
 
@@ -93,7 +88,7 @@ static lt_status exact_part(struct lt_lanczos *z, size_t part, double *y, lt_err
     for (size_t i = from; i < to; i++) {
         lt_panel(z->d, i, &width);
         for (size_t at = 0; at < width; at += step) {
-            size_t n = min_size(step, width - at);
+            size_t n = lt_min_size(step, width - at);
             lt_lanczos_lift(z->d, i, at, n, strip);
             exact_strip(z, i * z->d->width + at, n, strip, y);
         }
@@ -194,7 +189,7 @@ static void sketch_wide(struct lt_lanczos *z, size_t i, const float *sign)
     for (size_t j = 0; j < z->side; j++, panel += width) {
         memset(sums, 0, block * sizeof *sums);
         for (size_t l = 0; l < width; l += block) {
-            size_t n = min_size(block, width - l);
+            size_t n = lt_min_size(block, width - l);
             for (size_t c = 0; c < n; c++)
                 sums[c] += sign[first + l + c] * panel[l + c];
         }
@@ -222,7 +217,7 @@ lt_status lt_lanczos_sketch(struct lt_lanczos *z)
 void lt_lanczos_random(struct lt_lanczos *z)
 {
     uint64_t state = 0x6c6f7261u + z->count;
-    z->found = min_size(z->block, z->side - z->count);
+    z->found = lt_min_size(z->block, z->side - z->count);
     for (size_t i = 0; i < z->found * z->side; i++)
         z->y[i] = (double)(int64_t)next_random(&state) * 0x1p-63;
 }
