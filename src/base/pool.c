@@ -64,15 +64,17 @@ static uint64_t ceiling_of(const lt_job *job)
     return most + LT_SPARE_MEMORY;
 }
 
-/* Of all threads together. By default the neediest item fits beside it. */
-static uint64_t kept_of(uint64_t ceiling)
+/* Of all threads together: what fits beside the neediest item by default, and a quarter
+ * of a ceiling that is lower than that. */
+static uint64_t kept_of(const lt_job *job)
 {
-    return ceiling / 4 < LT_SPARE_MEMORY / 2 ? ceiling / 4 : LT_SPARE_MEMORY / 2;
+    uint64_t most = LT_SPARE_MEMORY / 2;
+    return job->memory && job->memory / 4 < most ? job->memory / 4 : most;
 }
 
 uint64_t lt_job_keep(const lt_job *job)
 {
-    return kept_of(ceiling_of(job)) / (uint64_t)clamp_threads(job->threads);
+    return kept_of(job) / (uint64_t)clamp_threads(job->threads);
 }
 
 static bool may_start(const struct pool *p)
@@ -185,7 +187,7 @@ lt_status lt_pool_run(const lt_job *job, lt_error *err)
     struct pool pool = { .job = job, .error = LT_ERROR_INIT };
     int threads = clamp_threads(job->threads);
     pool.memory = ceiling_of(job);
-    pool.memory -= kept_of(pool.memory);
+    pool.memory -= kept_of(job);
     pool.threads = threads;
     pthread_mutex_init(&pool.lock, NULL);
     pthread_cond_init(&pool.change, NULL);

@@ -28,6 +28,7 @@ struct work {
     const lt_extract_item *item;
     lt_worker *worker;
     lt_panels delta; /* in the file's orientation */
+    lt_lowrank_job job;
     float *up, *down;
     void *cast;
     double sums[MAX_PARTS];
@@ -108,7 +109,8 @@ static lt_status factor(
     struct work *w, double energy, lt_split split, lt_scratch *scratch, lt_error *err)
 {
     size_t rows = w->delta.rows, columns = w->delta.columns, r = (size_t)w->item->rank;
-    lt_lowrank_job job = { .delta = &w->delta,
+    lt_lowrank_job *job = &w->job;
+    *job = (lt_lowrank_job){ .delta = &w->delta,
         .rank = r,
         .energy = energy,
         .split = split,
@@ -116,16 +118,16 @@ static lt_status factor(
         .a = w->down,
         .scratch = scratch,
         .worker = w->worker };
-    if (!w->item->site->transposed) return lt_lowrank(&job, err);
-    job.b = lt_alloc_work(rows * r, sizeof *job.b, err);
-    job.a = lt_alloc_work(r * columns, sizeof *job.a, err);
-    lt_status st = job.b && job.a ? lt_lowrank(&job, err) : LT_ERR_NOMEM;
+    if (!w->item->site->transposed) return lt_lowrank(job, err);
+    job->b = lt_alloc_work(rows * r, sizeof *job->b, err);
+    job->a = lt_alloc_work(r * columns, sizeof *job->a, err);
+    lt_status st = job->b && job->a ? lt_lowrank(job, err) : LT_ERR_NOMEM;
     if (!st) {
-        lt_transpose(w->up, job.a, r, columns);
-        lt_transpose(w->down, job.b, rows, r);
+        lt_transpose(w->up, job->a, r, columns);
+        lt_transpose(w->down, job->b, rows, r);
     }
-    lt_free(job.a);
-    lt_free(job.b);
+    lt_free(job->a);
+    lt_free(job->b);
     return st;
 }
 
@@ -162,10 +164,17 @@ static lt_status subtract_part(void *ctx, size_t part, lt_error *err)
     return LT_OK;
 }
 
-static lt_status subtract(struct work *w, double *residual, lt_error *err)
+/* What the stored factors leave of delta: from the basis where that tells, else by taking
+ * them off. */
+static lt_status measure(struct work *w, lt_dtype dtype, double *residual, lt_error *err)
 {
+    bool sure = false;
+    lt_status st = LT_OK;
+    if (!w->item->site->transposed)
+        st = lt_lowrank_distance(&w->job, w->scale, dtype, residual, &sure, err);
+    if (st || sure) return st;
     size_t parts = w->delta.count < MAX_PARTS ? w->delta.count : MAX_PARTS;
-    lt_status st = lt_worker_share(w->worker, parts, subtract_part, w, err);
+    st = lt_worker_share(w->worker, parts, subtract_part, w, err);
     *residual = add_up(w, parts);
     return st;
 }
@@ -210,7 +219,7 @@ static lt_status extract_one(void *ctx, size_t index, lt_worker *worker, lt_erro
     st = factor(&w, result->energy, split, scratch, err);
     if (st) return lt_error_where(err, "tensor '%s'", item->site->tensor->name);
     st = store(f, &w, split, err);
-    if (!st) st = subtract(&w, &result->residual, err);
+    if (!st) st = measure(&w, f->run->dtype, &result->residual, err);
     result->seconds = lt_now() - started;
     lt_scratch_trim(scratch, f->keep);
     return st;

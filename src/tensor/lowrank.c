@@ -147,19 +147,27 @@ static double rest_of(const struct lt_lanczos *z)
     return rest > 0 ? rest : 0;
 }
 
-/* What the next block can still add; gram is that of y without its part in x. */
+/* Squared residual of the i-th leading direction; gram is that of y without its part in
+ * x. */
+static double residual_of(const struct lt_lanczos *z, size_t i)
+{
+    const double *w = z->w + (z->count - i) * z->count - z->last;
+    double residual = 0;
+    for (size_t r = 0; r < z->last; r++) {
+        double inner = 0;
+        for (size_t c = 0; c < z->last; c++)
+            inner += z->gram[r * z->last + c] * w[c];
+        residual += w[r] * inner;
+    }
+    return residual > 0 ? residual : 0;
+}
+
+/* What the next block can still add. */
 static double still_to_come(const struct lt_lanczos *z)
 {
     double sum = 0, lowest = z->theta[0];
     for (size_t i = 0; i < z->k; i++) {
-        const double *w = z->w + (z->count - i) * z->count - z->last;
-        double residual = 0, gap = z->theta[z->count - 1 - i] - lowest;
-        for (size_t r = 0; r < z->last; r++) {
-            double inner = 0;
-            for (size_t c = 0; c < z->last; c++)
-                inner += z->gram[r * z->last + c] * w[c];
-            residual += w[r] * inner;
-        }
+        double residual = residual_of(z, i), gap = z->theta[z->count - 1 - i] - lowest;
         if (residual > 0) sum += gap > 0 ? residual / gap : HUGE_VAL;
     }
     return sum;
@@ -350,6 +358,23 @@ static lt_status zero_factors(lt_lowrank_job *job)
     return LT_OK;
 }
 
+/* What lt_lowrank_distance starts from. The basis of the whole eigenproblem is of no use
+ * to it. */
+static void keep_basis(const struct lt_lanczos *z)
+{
+    lt_lowrank_job *job = z->job;
+    double held = 0;
+    for (size_t i = 0; i < z->count; i++)
+        held += z->theta[i];
+    job->basis = z->x;
+    job->image = z->bf;
+    job->left = held < z->job->energy ? z->job->energy - held : 0;
+    for (size_t i = 0; i < lt_min_size(z->k, z->count) && z->bf; i++) {
+        double theta = z->theta[z->count - 1 - i];
+        if (theta > 0) job->leak = fmax(job->leak, residual_of(z, i) / theta);
+    }
+}
+
 static bool solves_whole(size_t side, size_t k)
 {
     return side <= DENSE_SIDE || 3 * k >= side;
@@ -369,16 +394,20 @@ lt_status lt_lowrank(lt_lowrank_job *job, lt_error *err)
     if (z.k < 1 || z.k > z.side)
         return lt_error_set(
             err, LT_ERR_ARG, "rank %zu of a %zu x %zu matrix", z.k, d->rows, d->columns);
-    job->tail = 0;
-    job->basis = 0;
+    job->tail = job->left = job->leak = 0;
+    job->count = 0;
+    job->basis = NULL;
+    job->image = NULL;
     job->exact = true;
     if (!(job->energy > 0)) return zero_factors(job);
     lt_status st = solves_whole(z.side, z.k) ? solve_whole(&z) : approximate(&z);
     if (!st) st = lt_lanczos_factors(&z);
-    job->tail = st ? 0 : rest_of(&z);
-    job->basis = z.count;
+    job->count = z.count;
     job->exact = z.exact;
-    return st;
+    if (st) return st;
+    job->tail = rest_of(&z);
+    keep_basis(&z);
+    return LT_OK;
 }
 
 uint64_t lt_lowrank_need(size_t m, size_t n, size_t k)

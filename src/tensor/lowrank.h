@@ -63,6 +63,7 @@
 #define LT_TENSOR_LOWRANK_H
 
 #include "base/pool.h"
+#include "loratool/tensor.h"
 #include "tensor/panels.h"
 
 typedef enum lt_split {
@@ -75,17 +76,31 @@ typedef struct lt_lowrank_job {
     size_t rank;            /* k: 1 to min(m, n) */
     double energy;          /* the sum of delta's squares */
     lt_split split;
-    float *b, *a;        /* m x k, k x n */
-    double *sigma;       /* k values, descending; NULL: not wanted */
-    double tail;         /* out: squared error of b a, before b and a are rounded */
-    size_t basis;        /* out: K */
-    bool exact;          /* out: double products were used */
+    float *b, *a;  /* m x k, k x n */
+    double *sigma; /* k values, descending; NULL: not wanted */
+    double tail;   /* out: squared error of b a, before b and a are rounded */
+    bool exact;    /* out: double products were used */
+    /* out: the basis, for lt_lowrank_distance; it lies in scratch */
+    size_t count;        /* K */
+    const double *basis; /* K x side, orthonormal rows; NULL: none */
+    const float *image;  /* K x length: basis times D; NULL where products were double */
+    double left;         /* what of the energy lies outside the basis */
+    double leak; /* largest squared residual of a direction, as a part of sigma^2 */
     lt_scratch *scratch; /* slots 0..7 */
     lt_worker *worker;   /* who may be helped; NULL: alone */
 } lt_lowrank_job;
 
 /* delta ~ b a */
 lt_status lt_lowrank(lt_lowrank_job *job, lt_error *err) LT_MUST_USE;
+
+/* || delta - scale b a ||^2 for the job's factors, which the caller has rounded to dtype
+ * since and may have multiplied by numbers before; every column of b and row of a keeps
+ * its direction but for that. Takes no pass over delta: with s and l the factors of the
+ * short and the long side, <delta, s l> is made of the basis and its image. *sure is
+ * false when that is not good to 1e-3 of the result or not faster: then the caller goes
+ * over delta itself. Before scratch is used again. */
+lt_status lt_lowrank_distance(const lt_lowrank_job *job, double scale, lt_dtype dtype,
+    double *distance, bool *sure, lt_error *err) LT_MUST_USE;
 
 /* Work memory that rank k of an m x n matrix takes beside the matrix and the factors, as
  * a rule; bytes. */

@@ -152,7 +152,7 @@ static void check_matrix(float *f, size_t m, size_t n, size_t k, lt_split split,
         <= 2e-3 * error * error + (s.job.exact ? 1e-12 : 2e-7) * norm * norm;
     if (!CHECK(ok) || !CHECK(certified))
         printf("    %zux%zu rank %zu %s: %g, certified %g, best %g of %g (%zu, %s)\n", m,
-            n, k, what, error, sqrt(s.job.tail), best, norm, s.job.basis,
+            n, k, what, error, sqrt(s.job.tail), best, norm, s.job.count,
             s.job.exact ? "exact" : "float");
     if (best > 1e-4 * norm && error / best > *worst) *worst = error / best;
     if (k >= 8) check_nested(&s, f, m, n, k / 2);
@@ -232,14 +232,14 @@ static void test_precision(void)
     float *f = make_matrix(m, n, EXACT_LOW, 1);
     set_up(&s, f, m, n, k);
     CHECK(!lt_lowrank(&s.job, NULL));
-    CHECK(s.job.exact && s.job.basis < m);
+    CHECK(s.job.exact && s.job.count < m);
     CHECK(s.job.sigma[4] > 0.199 && s.job.sigma[5] < 1e-6);
     tear_down(&s);
     lt_free(f);
     f = make_matrix(m, n, DECAY, 1);
     set_up(&s, f, m, n, k);
     CHECK(!lt_lowrank(&s.job, NULL));
-    CHECK(!s.job.exact && s.job.basis < m);
+    CHECK(!s.job.exact && s.job.count < m);
     tear_down(&s);
     lt_free(f);
 }
@@ -277,6 +277,67 @@ static void test_balance(void)
     }
     tear_down(&s);
     lt_free(f);
+}
+
+static void round_to(float *p, size_t n, lt_dtype dtype)
+{
+    double *room = lt_alloc(n, sizeof *room, NULL);
+    lt_store_f32(room, p, dtype, n);
+    lt_load_f32(p, room, dtype, n);
+    lt_free(room);
+}
+
+/* What the basis says of stored factors is what going over the matrix says. Gives whether
+ * the basis said anything. */
+static bool check_distance(size_t m, size_t n, size_t k, enum spectrum kind,
+    lt_split split, lt_dtype dtype, double *worst)
+{
+    struct setup s;
+    bool sure;
+    double squared, error, best, norm, scale = 4;
+    float *f = make_matrix(m, n, kind, 0.02);
+    set_up(&s, f, m, n, k);
+    s.job.split = split;
+    CHECK(!lt_lowrank(&s.job, NULL));
+    for (size_t i = 0; i < m * k; i++)
+        s.job.b[i] /= (float)scale;
+    round_to(s.job.b, m * k, dtype);
+    round_to(s.job.a, k * n, dtype);
+    CHECK(!lt_lowrank_distance(&s.job, scale, dtype, &squared, &sure, NULL));
+    for (size_t i = 0; i < m * k; i++)
+        s.job.b[i] *= (float)scale;
+    measure(f, m, n, k, s.job.b, s.job.a, &error, &best, &norm);
+    if (sure) {
+        double off = fabs(squared - error * error) / (error * error);
+        if (!CHECK(off <= 1e-3))
+            printf("    %zux%zu spectrum %d: off by %g\n", m, n, (int)kind, off);
+        if (off > *worst) *worst = off;
+    }
+    tear_down(&s);
+    lt_free(f);
+    return sure;
+}
+
+static void test_distance(void)
+{
+    static const size_t shapes[][2] = { { 300, 2900 }, { 2900, 300 }, { 400, 400 } };
+    static const lt_dtype dtypes[] = { LT_F32, LT_F16, LT_BF16 };
+    size_t sure = 0, runs = 0;
+    double worst = 0;
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+        for (size_t t = 0; t < sizeof dtypes / sizeof *dtypes; t++)
+            for (int kind = 0; kind < N_SPECTRA; kind++, runs++)
+                sure +=
+                    check_distance(shapes[i][0], shapes[i][1], 12, (enum spectrum)kind,
+                        t % 2 ? LT_SPLIT_UP : LT_SPLIT_SQRT, dtypes[t], &worst);
+    printf("    sure in %zu of %zu runs, worst %.2g\n", sure, runs, worst);
+    /* Those that fall off slowly or not at all; never those that leave nothing. */
+    CHECK(sure >= 18 && sure <= 27);
+    bool low = false;
+    low |= check_distance(300, 2900, 12, EXACT_LOW, LT_SPLIT_SQRT, LT_F16, &worst);
+    low |= check_distance(300, 2900, 12, STEEP, LT_SPLIT_SQRT, LT_F16, &worst);
+    low |= check_distance(60, 80, 12, DECAY, LT_SPLIT_SQRT, LT_F16, &worst);
+    CHECK(!low);
 }
 
 static lt_status run_job(void *ctx, size_t item, lt_worker *worker, lt_error *err)
@@ -345,7 +406,7 @@ int main(void)
 {
     static const unit_test tests[] = { TEST(test_panels), TEST(test_against_lapack),
         TEST(test_scales), TEST(test_structures), TEST(test_precision), TEST(test_zero),
-        TEST(test_balance), TEST(test_helpers) };
+        TEST(test_balance), TEST(test_distance), TEST(test_helpers) };
     CHECK(!lt_linalg_load(NULL));
     return RUN_TESTS(tests);
 }
