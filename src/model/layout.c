@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: MIT */
+#include "model/layout.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *group_name(const lt_layout_group *g, bool is_public)
+{
+    return is_public ? g->public : g->native;
+}
+
+/* What follows the group's prefix in name, with the index that stands in it; NULL when
+ * name does not begin with it. */
+static const char *match_group(const char *prefix, const char *name, unsigned *index)
+{
+    *index = 0;
+    for (; *prefix; prefix++) {
+        if (*prefix != '#') {
+            if (*prefix != *name++) return NULL;
+            continue;
+        }
+        if (*name < '0' || *name > '9') return NULL;
+        char *end;
+        unsigned long n = strtoul(name, &end, 10);
+        if (end - name > 5) return NULL;
+        *index = (unsigned)n;
+        name = end;
+    }
+    return name;
+}
+
+void lt_layout_view_init(lt_layout_view *view, const lt_layout *layout, bool is_public,
+    const lt_store *store, const char *prefix)
+{
+    size_t skip = strlen(prefix);
+    *view = (lt_layout_view){ .layout = layout, .is_public = is_public };
+    for (size_t t = 0; t < lt_store_count(store); t++) {
+        const char *name = lt_store_at(store, t)->name;
+        if (strncmp(name, prefix, skip)) continue;
+        for (size_t g = 0; layout->groups[g].native; g++) {
+            unsigned index;
+            const char *kind = group_name(&layout->groups[g], is_public);
+            if (match_group(kind, name + skip, &index) && index >= view->blocks[g])
+                view->blocks[g] = index + 1;
+        }
+    }
+}
+
+/* The i-th of the words in list; its length, 0 when there are fewer. */
+static size_t word(const char *list, unsigned i, const char **start)
+{
+    for (; *list; list += strcspn(list, " "), list += strspn(list, " "))
+        if (!i--) {
+            *start = list;
+            return strcspn(list, " ");
+        }
+    return 0;
+}
+
+static unsigned count_words(const char *list)
+{
+    const char *start;
+    unsigned n = 0;
+    while (word(list, n, &start))
+        n++;
+    return n;
+}
+
+static const char *public_names(const lt_layout_row *row)
+{
+    return row->public ? row->public : row->native;
+}
+
+static bool spans(const lt_layout_group *g, unsigned index, unsigned blocks)
+{
+    if (g->span == LT_SPAN_ALL) return true;
+    return (index + 1 == blocks) == (g->span == LT_SPAN_LAST);
+}
+
+/* rest is "MODULE.weight". */
+static bool match_row(
+    const lt_layout_view *v, const lt_layout_row *row, const char *rest, unsigned *part)
+{
+    const char *names = v->is_public ? public_names(row) : row->native, *name;
+    size_t n;
+    if (row->flags & LT_ROW_TENSOR) return false;
+    for (*part = 0; (n = word(names, *part, &name)); ++*part)
+        if (!strncmp(rest, name, n) && !strcmp(rest + n, ".weight")) return true;
+    return false;
+}
+
+bool lt_layout_find(const lt_layout_view *view, const char *name, lt_layout_place *place)
+{
+    for (size_t g = 0; view->layout->groups[g].native; g++) {
+        const lt_layout_group *group = &view->layout->groups[g];
+        unsigned index, part;
+        const char *rest = match_group(group_name(group, view->is_public), name, &index);
+        if (!rest || !spans(group, index, view->blocks[g])) continue;
+        for (const lt_layout_row *row = group->rows; row->native; row++) {
+            if (!match_row(view, row, rest, &part)) continue;
+            *place = (lt_layout_place){ row, group, index, part,
+                count_words(public_names(row)) };
+            return true;
+        }
+    }
+    return false;
+}
+
+/* prefix with its index, then n characters of name. */
+static bool write_path(const char *prefix, unsigned index, const char *name, size_t n,
+    char *dst, size_t size)
+{
+    int head = (int)strcspn(prefix, "#"), length;
+    if (prefix[head])
+        length = snprintf(dst, size, "%.*s%u%s%.*s", head, prefix, index,
+            prefix + head + 1, (int)n, name);
+    else
+        length = snprintf(dst, size, "%s%.*s", prefix, (int)n, name);
+    return length >= 0 && (size_t)length < size;
+}
+
+bool lt_layout_native_path(const lt_layout_place *place, char *dst, size_t size)
+{
+    const char *name = place->row->native;
+    return write_path(place->group->native, place->index, name, strlen(name), dst, size);
+}
+
+bool lt_layout_public_path(
+    const lt_layout_place *place, unsigned part, char *dst, size_t size)
+{
+    const char *name;
+    size_t n = word(public_names(place->row), part, &name);
+    return n && write_path(place->group->public, place->index, name, n, dst, size);
+}
+
+bool lt_layout_part_rows(const lt_layout_place *place, unsigned part, uint64_t all_rows,
+    uint64_t columns, uint64_t *row0, uint64_t *rows)
+{
+    uint64_t lead = place->row->lead, others = place->parts - lead;
+    if (lead && (columns > all_rows / lead)) return false;
+    uint64_t left = all_rows - lead * columns;
+    if (others ? left % others : left) return false;
+    uint64_t share = others ? left / others : 0;
+    *rows = part < lead ? columns : share;
+    *row0 = part < lead ? part * columns : lead * columns + (part - lead) * share;
+    return *rows > 0;
+}
+
+/* ---- listing ------------------------------------------------------------------------
+ */
+
+static uint64_t parameter(const char *params, char letter)
+{
+    for (const char *p = params; *p; p += strcspn(p, " "), p += strspn(p, " "))
+        if (p[0] == letter && p[1] == '=') return strtoull(p + 2, NULL, 10);
+    return 0;
+}
+
+static unsigned read_shape(const char *text, const char *params, uint64_t *shape)
+{
+    unsigned n = 0;
+    while (*text && n < LT_MAX_DIMS) {
+        char *end;
+        uint64_t factor = strtoull(text, &end, 10);
+        if (end == text) factor = 1;
+        bool letter = *end && *end != ',';
+        shape[n++] = letter ? factor * parameter(params, *end) : factor;
+        text = end + letter;
+        text += *text == ',';
+    }
+    return n;
+}
+
+struct listing {
+    const char *params;
+    bool is_public;
+    lt_layout_fn tell;
+    void *ctx;
+};
+
+static void tell_module(const struct listing *l, const lt_layout_place *p,
+    const char *path, const uint64_t *shape, unsigned n_dims)
+{
+    char name[256];
+    bool bare = p->row->flags & LT_ROW_TENSOR;
+    snprintf(name, sizeof name, "%s%s", path, bare ? "" : ".weight");
+    l->tell(l->ctx, name, shape, n_dims);
+    if (!(p->row->flags & LT_ROW_BIAS)) return;
+    snprintf(name, sizeof name, "%s.bias", path);
+    l->tell(l->ctx, name, shape, 1);
+}
+
+static void tell_row(const struct listing *l, lt_layout_place *p)
+{
+    uint64_t shape[LT_MAX_DIMS], columns = 1, row0;
+    char path[240];
+    unsigned n_dims = read_shape(p->row->shape, l->params, shape);
+    uint64_t all_rows = shape[0];
+    for (unsigned i = 1; i < n_dims; i++)
+        columns *= shape[i];
+    p->parts = count_words(public_names(p->row));
+    if (!l->is_public) {
+        if (lt_layout_native_path(p, path, sizeof path))
+            tell_module(l, p, path, shape, n_dims);
+        return;
+    }
+    for (unsigned part = 0; part < p->parts; part++) {
+        if (p->parts > 1
+            && !lt_layout_part_rows(p, part, all_rows, columns, &row0, &shape[0]))
+            continue;
+        if (lt_layout_public_path(p, part, path, sizeof path))
+            tell_module(l, p, path, shape, n_dims);
+    }
+}
+
+void lt_layout_each(const lt_layout *layout, const char *params, bool is_public,
+    lt_layout_fn tell, void *ctx)
+{
+    struct listing l = { params, is_public, tell, ctx };
+    for (const lt_layout_group *g = layout->groups; g->native; g++) {
+        unsigned blocks = g->count ? (unsigned)parameter(params, g->count) : 1;
+        unsigned from = g->from ? (unsigned)parameter(params, g->from) : 0;
+        for (unsigned i = from; i < blocks; i++) {
+            if (!spans(g, i, blocks)) continue;
+            for (const lt_layout_row *row = g->rows; row->native; row++)
+                tell_row(&l, &(lt_layout_place){ .row = row, .group = g, .index = i });
+        }
+    }
+}

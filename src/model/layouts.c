@@ -1,0 +1,9 @@
+/* SPDX-License-Identifier: MIT */
+#include "model/layouts.h"
+
+const lt_named_layout lt_layouts[] = {
+    { "flux", &lt_layout_flux },
+    { "chroma", &lt_layout_chroma },
+    { "sd3", &lt_layout_sd3 },
+    { 0 },
+};

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: MIT */
+/* The layout tables, one file an architecture or group of relatives (layout_NAME.c). */
+#ifndef LT_MODEL_LAYOUTS_H
+#define LT_MODEL_LAYOUTS_H
+
+#include "model/layout.h"
+
+extern const lt_layout lt_layout_flux, lt_layout_chroma;
+extern const lt_layout lt_layout_sd3;
+
+/* All of them by name. */
+typedef struct lt_named_layout {
+    const char *id;
+    const lt_layout *layout;
+} lt_named_layout;
+extern const lt_named_layout lt_layouts[]; /* id NULL ends */
+
+#endif

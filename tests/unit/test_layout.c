@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: MIT */
+/* The layout tables against what published models consist of: the SHA-256 of their sorted
+ * lists of "key TAB shape", their numbers of tensors and of parameters; and the way from
+ * a file's names to the other layout's and back. */
+#include "runner.h"
+
+#include "base/digest.h"
+#include "files.h"
+#include "model/layouts.h"
+
+#include <stdlib.h>
+
+static char path[512];
+
+struct entry {
+    char name[240];
+    uint64_t shape[LT_MAX_DIMS];
+    unsigned n_dims;
+};
+
+struct list {
+    struct entry *items;
+    size_t count, capacity;
+    uint64_t numel;
+};
+
+static void take(void *ctx, const char *name, const uint64_t *shape, unsigned n_dims)
+{
+    struct list *l = ctx;
+    uint64_t count = 1;
+    if (l->count == l->capacity) {
+        l->capacity = 2 * l->capacity + 64;
+        l->items = realloc(l->items, l->capacity * sizeof *l->items);
+    }
+    struct entry *e = &l->items[l->count++];
+    snprintf(e->name, sizeof e->name, "%s", name);
+    memcpy(e->shape, shape, n_dims * sizeof *shape);
+    e->n_dims = n_dims;
+    for (unsigned i = 0; i < n_dims; i++)
+        count *= shape[i];
+    l->numel += count;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const struct entry *)a)->name, ((const struct entry *)b)->name);
+}
+
+static struct list list_of(const lt_layout *layout, const char *params, bool is_public)
+{
+    struct list l = { 0 };
+    lt_layout_each(layout, params, is_public, take, &l);
+    qsort(l.items, l.count, sizeof *l.items, by_name);
+    return l;
+}
+
+static void digest_of(const struct list *l, char hex[LT_SHA256_HEX])
+{
+    lt_sha256 *h = NULL;
+    char line[512];
+    CHECK(!lt_sha256_new(&h, NULL));
+    for (size_t i = 0; i < l->count; i++) {
+        const struct entry *e = &l->items[i];
+        int n = snprintf(line, sizeof line, "%s\t", e->name);
+        for (unsigned d = 0; d < e->n_dims; d++)
+            n += snprintf(line + n, sizeof line - (size_t)n, "%s%llu", d ? "," : "",
+                (unsigned long long)e->shape[d]);
+        line[n++] = '\n';
+        lt_sha256_update(h, line, (size_t)n);
+    }
+    lt_sha256_hex(h, hex);
+    lt_sha256_free(h);
+}
+
+/* Digests are "" where none was published. */
+static const struct published {
+    const char *layout, *variant;
+    bool is_public;
+    size_t tensors;
+    uint64_t numel;
+    const char *digest;
+} published[] = {
+    { "flux", "dev", false, 780, 11901408320,
+        "54f41176ae5ce6f91fdfafdc5e0ca4c9b5918a09822535b9b14f2056c6a176c5" },
+    { "flux", "dev", true, 1160, 11901408320,
+        "0f61dca335b3d46fcac330f0b3f1997832e7e9e20396f3636de30929e325853d" },
+    { "flux", "schnell", false, 776, 11891178560,
+        "c07962851a81b0ba4b346d2da9f68f10b3b7d9b7a55283c9bd849a2d50ca86dc" },
+    { "flux", "schnell", true, 1156, 11891178560,
+        "699b2d640563ec7ac00991a4d913db1f0160e60fe90f1dce89dcd7a6a6299faa" },
+    { "chroma", "chroma", false, 643, 8899983424,
+        "4a802ec8dc669bd8ff516d94479d4d3fbc748860d8c4ac9226de37a2f18db27a" },
+    { "chroma", "chroma", true, 1023, 8899983424,
+        "b69d81da8a77287aefcf6164782da229c7730286a924a736f8f1bbf6622052da" },
+    { "sd3", "medium", false, 491, 2084951104,
+        "5d71d0eb4a86034a2ba3fe43ae239ae7881b97b93f5accfd464e0e433d55f895" },
+    { "sd3", "medium", true, 683, 2084951104,
+        "c8c29829cd6f588373f51d4e03d7703b718d94a3f3e185f433ff37085d4e8065" },
+    { "sd3", "3.5-medium", false, 665, 2469663936,
+        "4a037486bfcb84de049c6a1754de55bc7c090b6a2a39e1cdca97c16a2d7ccf38" },
+    { "sd3", "3.5-medium", true, 909, 2469663936,
+        "ff944825f6ff02cc8788b3b793498cf3b5af9267cfc8f639aade392a6cc4d3a5" },
+    { "sd3", "3.5-large", false, 923, 8146280768,
+        "406d2afc8e80447260ef83240a0e0ce6a5f9e367c24ded0106534ffc0109d5bc" },
+    { "sd3", "3.5-large", true, 1227, 8146280768,
+        "2f64563862cf0d26c9256bd92b9b3c1c1836b1cdfbe70b5514eba37d245b586b" },
+};
+
+#define N_PUBLISHED (sizeof published / sizeof *published)
+
+static const lt_layout *layout_of(const char *id)
+{
+    for (const lt_named_layout *l = lt_layouts; l->id; l++)
+        if (!strcmp(l->id, id)) return l->layout;
+    return NULL;
+}
+
+static const char *params_of(const lt_layout *layout, const char *id)
+{
+    for (const lt_layout_variant *v = layout->variants; v->id; v++)
+        if (!strcmp(v->id, id)) return v->params;
+    return NULL;
+}
+
+static void test_published(void)
+{
+    for (size_t i = 0; i < N_PUBLISHED; i++) {
+        const struct published *p = &published[i];
+        const lt_layout *layout = layout_of(p->layout);
+        const char *params = layout ? params_of(layout, p->variant) : NULL;
+        char hex[LT_SHA256_HEX] = "";
+        if (!CHECK(params)) continue;
+        struct list l = list_of(layout, params, p->is_public);
+        digest_of(&l, hex);
+        bool same = !*p->digest || !strcmp(hex, p->digest);
+        if (!CHECK(l.count == p->tensors) || !CHECK(l.numel == p->numel) || !CHECK(same))
+            printf("    %s %s %s: %zu tensors, %llu parameters\n", p->layout, p->variant,
+                p->is_public ? "public" : "native", l.count, (unsigned long long)l.numel);
+        free(l.items);
+    }
+}
+
+/* Every variant is in the table above. */
+static void test_all_listed(void)
+{
+    for (const lt_named_layout *l = lt_layouts; l->id; l++)
+        for (const lt_layout_variant *v = l->layout->variants; v->id; v++) {
+            size_t found = 0;
+            for (size_t i = 0; i < N_PUBLISHED; i++)
+                found += !strcmp(published[i].layout, l->id)
+                    && !strcmp(published[i].variant, v->id);
+            if (!CHECK(found)) printf("    %s %s\n", l->id, v->id);
+        }
+}
+
+/* A file without data that has the list's tensors, its names behind a prefix. */
+static lt_store *store_of(const struct list *l, const char *prefix)
+{
+    size_t room = 400 * l->count + 64, used = 0;
+    char *text = malloc(room);
+    lt_store *store = NULL;
+    uint64_t at = 0;
+    for (size_t i = 0; i < l->count; i++) {
+        used += (size_t)snprintf(text + used, room - used,
+            "%s\"%s%s\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[%llu,%llu]}",
+            i ? "," : "{", prefix, l->items[i].name, (unsigned long long)at,
+            (unsigned long long)(at + 1));
+        at++;
+    }
+    snprintf(text + used, room - used, "}");
+    CHECK(!write_safetensors(path, text, NULL, at));
+    CHECK(!lt_store_open(&store, path, NULL));
+    free(text);
+    return store;
+}
+
+static const struct entry *entry_of(const struct list *l, const char *name)
+{
+    struct entry key;
+    snprintf(key.name, sizeof key.name, "%s", name);
+    return bsearch(&key, l->items, l->count, sizeof *l->items, by_name);
+}
+
+/* Each weight of a native file is made of whole public modules, in order and without
+ * gaps; each of those is found in a public file and leads back. */
+static size_t check_weight(const lt_layout_view *public_view, const struct list *public,
+    const struct entry *e, const lt_layout_place *place)
+{
+    uint64_t columns = 1, row0, rows, next = 0;
+    for (unsigned d = 1; d < e->n_dims; d++)
+        columns *= e->shape[d];
+    for (unsigned part = 0; part < place->parts; part++) {
+        char name[240], back[240];
+        lt_layout_place other;
+        CHECK(lt_layout_part_rows(place, part, e->shape[0], columns, &row0, &rows));
+        CHECK(row0 == next);
+        next = row0 + rows;
+        CHECK(lt_layout_public_path(place, part, name, sizeof name - 8));
+        strcat(name, ".weight");
+        const struct entry *p = entry_of(public, name);
+        if (!CHECK(p && p->shape[0] == rows && p->n_dims == e->n_dims)
+            || !CHECK(lt_layout_find(public_view, name, &other))) {
+            printf("    %s -> %s\n", e->name, name);
+            continue;
+        }
+        CHECK(other.part == part && lt_layout_native_path(&other, back, sizeof back));
+        CHECK(
+            strlen(back) + 7 == strlen(e->name) && !strncmp(back, e->name, strlen(back)));
+    }
+    CHECK(!place->parts || next == e->shape[0]);
+    return place->parts;
+}
+
+static void check_round_trip(const lt_layout *layout, const char *params)
+{
+    struct list native = list_of(layout, params, false);
+    struct list public = list_of(layout, params, true);
+    lt_store *a = store_of(&native, "x."), *b = store_of(&public, "");
+    lt_layout_view from, to;
+    size_t modules = 0, weights = 0;
+    if (!a || !b) return;
+    lt_layout_view_init(&from, layout, false, a, "x.");
+    lt_layout_view_init(&to, layout, true, b, "");
+    for (size_t i = 0; i < native.count; i++) {
+        lt_layout_place place;
+        const struct entry *e = &native.items[i];
+        if (e->n_dims < 2 || !lt_layout_find(&from, e->name, &place)) continue;
+        modules += check_weight(&to, &public, e, &place);
+    }
+    for (size_t i = 0; i < public.count; i++) {
+        lt_layout_place place;
+        bool matrix = public.items[i].n_dims > 1;
+        weights += matrix && lt_layout_find(&to, public.items[i].name, &place);
+    }
+    CHECK(modules == weights && modules > 0);
+    lt_store_close(a);
+    lt_store_close(b);
+    free(native.items);
+    free(public.items);
+}
+
+static void test_round_trips(void)
+{
+    for (const lt_named_layout *l = lt_layouts; l->id; l++)
+        for (const lt_layout_variant *v = l->layout->variants; v->id; v++)
+            check_round_trip(l->layout, v->params);
+}
+
+static void test_strangers(void)
+{
+    struct list l = list_of(&lt_layout_sd3, "d=64 n=2 q=0 x=0 p=4", false);
+    lt_store *store = store_of(&l, "");
+    lt_layout_view v;
+    lt_layout_place place;
+    lt_layout_view_init(&v, &lt_layout_sd3, false, store, "");
+    CHECK(lt_layout_find(&v, "joint_blocks.0.x_block.mlp.fc1.weight", &place));
+    CHECK(!lt_layout_find(&v, "joint_blocks.0.x_block.mlp.fc1.bias", &place));
+    CHECK(!lt_layout_find(&v, "joint_blocks.0.x_block.mlp.fc3.weight", &place));
+    CHECK(!lt_layout_find(&v, "joint_blocks.x_block.mlp.fc1.weight", &place));
+    CHECK(!lt_layout_find(&v, "joint_blocks.123456.x_block.mlp.fc1.weight", &place));
+    CHECK(!lt_layout_find(&v, "pos_embed.weight", &place));
+    /* The last block ends the text stream, and its modulation has two parts. */
+    CHECK(!lt_layout_find(&v, "joint_blocks.1.context_block.mlp.fc1.weight", &place));
+    CHECK(lt_layout_find(
+        &v, "joint_blocks.1.context_block.adaLN_modulation.1.weight", &place));
+    CHECK(place.row->flags & LT_ROW_SWAP);
+    CHECK(lt_layout_find(
+        &v, "joint_blocks.0.context_block.adaLN_modulation.1.weight", &place));
+    CHECK(!(place.row->flags & LT_ROW_SWAP));
+    lt_store_close(store);
+    free(l.items);
+}
+
+/* Rows that cannot be cut as the table says. */
+static void test_cuts(void)
+{
+    static const lt_layout_row row = { "a", "p q r s", "7d,d", 0, 3 };
+    lt_layout_place place = { .row = &row, .parts = 4 };
+    uint64_t row0, rows;
+    CHECK(lt_layout_part_rows(&place, 3, 70, 10, &row0, &rows));
+    CHECK(row0 == 30 && rows == 40);
+    CHECK(lt_layout_part_rows(&place, 1, 70, 10, &row0, &rows));
+    CHECK(row0 == 10 && rows == 10);
+    CHECK(!lt_layout_part_rows(&place, 3, 30, 10, &row0, &rows));
+    CHECK(!lt_layout_part_rows(&place, 0, 29, 10, &row0, &rows));
+    CHECK(!lt_layout_part_rows(&place, 0, UINT64_MAX, UINT64_MAX, &row0, &rows));
+}
+
+int main(void)
+{
+    static const unit_test tests[] = { TEST(test_published), TEST(test_all_listed),
+        TEST(test_round_trips), TEST(test_strangers), TEST(test_cuts) };
+    temp_path(path, sizeof path, "layout");
+    int rc = RUN_TESTS(tests);
+    unlink(path);
+    return rc;
+}
