@@ -41,18 +41,27 @@ const char *lt_component_title(const lt_component *component); /* "U-Net" */
 bool lt_component_is_main(const lt_component *component);
 
 /* A weight matrix, or a block of rows of a fused one, that a module of an adapter can
- * change. Consumers see it as (out, in): in counts kernel elements too. */
+ * change. Consumers see it as (out, in): in counts kernel elements too.
+ *
+ * A weight that is fused in this file and apart in diffusers (qkv) has a site for the
+ * whole, which the native layout names, and one for each of its parts, which diffusers
+ * names. A weight that is a part in this file names the fused module and its place in it.
+ */
 typedef struct lt_site {
     const lt_tensor *tensor;
     const lt_component *component;
-    uint64_t row0, rows; /* rows of the stored tensor; the whole of it unless fused */
+    uint64_t row0, rows; /* rows of the stored tensor; the whole of it unless a part */
     uint64_t out, in;    /* out = rows, in = columns; swapped when transposed */
     bool transposed;     /* stored (in, out): transformers' Conv1D, x*P projections */
     bool standard; /* among the modules that kohya-style trainers and loaders name */
+    bool swapped; /* the other layout has the two halves of the rows in the other order */
+    const struct lt_site *halves; /* of a swapped one, the two of them; else NULL */
+    unsigned part, parts;         /* the part-th of so many of the native module */
     const char
         *native;      /* module path in the family's original layout, without the
                          component's prefix; of families with one layout, in this file */
-    const char *path; /* module path in diffusers or transformers */
+    const char *path; /* module path in diffusers or transformers; "" for the whole of a
+                         weight that is apart there */
 } lt_site;
 
 /* Why a tensor is not a site. */
@@ -88,6 +97,11 @@ const lt_component *lt_model_component(const lt_model *model, const lt_tensor *t
 
 /* The site's module name in that naming, into dst ("" when it has none). */
 void lt_site_name(const lt_site *site, lt_naming naming, char *dst, size_t dst_size);
+/* False for the whole of a fused weight whose parts the naming names, and for parts where
+ * it names the whole. */
+bool lt_site_serves(const lt_site *site, lt_naming naming);
+/* The halves of the rows stand in the other order in a module of that naming. */
+bool lt_site_swaps(const lt_site *site, lt_naming naming);
 
 /* ---- from adapter names to sites ----------------------------------------------------
  */
@@ -99,9 +113,20 @@ lt_status lt_alias_map_new(
     lt_alias_map **out, const lt_model *model, lt_error *err) LT_MUST_USE;
 void lt_alias_map_free(lt_alias_map *map);
 
-/* The site a module name stands for; NULL when there is none, and when two sites claim
- * the name, which also sets *ambiguous. */
-const lt_site *lt_alias_find(const lt_alias_map *map, const char *name, bool *ambiguous);
+/* What a module name stands for: one site, or rows of up to LT_MAX_PIECES tensors, from
+ * the module's row first on. */
+#define LT_MAX_PIECES 4
+typedef struct lt_piece {
+    const lt_site *site;
+    uint64_t first;
+} lt_piece;
+typedef struct lt_match {
+    size_t n_pieces; /* 0: nothing */
+    lt_piece pieces[LT_MAX_PIECES];
+    uint64_t out, in; /* of all pieces together */
+    bool ambiguous;   /* nothing, because two modules of the model claim the name */
+} lt_match;
+lt_match lt_alias_find(const lt_alias_map *map, const char *name);
 
 /* ---- without a base -----------------------------------------------------------------
  */

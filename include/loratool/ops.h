@@ -121,15 +121,18 @@ typedef struct lt_merge_options {
     lt_progress progress;
 } lt_merge_options;
 
-/* One adapter module and where it goes. */
+/* One adapter module, or rows of its product from first on, and where they go. */
 typedef struct lt_applied {
     const char *input, *module, *tensor; /* borrowed from the report */
-    uint64_t row0, rows, out, in, rank;
+    uint64_t row0, rows;                 /* of the tensor */
+    uint64_t first;                      /* of the product's out rows */
+    uint64_t out, in, rank;
     double alpha, factor; /* factor = weight * scale */
 } lt_applied;
 
 typedef struct lt_merge_report {
     lt_applied *applied;
+    size_t n_applied; /* as many as modules, or more: some go to several tensors */
     size_t modules_applied;
     lt_notes unmatched;      /* adapter modules and tensors that found no place */
     lt_notes redundant;      /* adapter tensors that only repeat the base's own */

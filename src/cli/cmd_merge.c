@@ -82,7 +82,7 @@ static cJSON *to_json(const lt_merge_report *r, bool plan)
     if (r->base_family) cJSON_AddStringToObject(o, "family", r->base_family);
     lt_json_add_cost(o, &r->cost);
     cJSON *list = plan ? cJSON_AddArrayToObject(o, "plan") : NULL;
-    for (size_t i = 0; list && i < r->modules_applied; i++) {
+    for (size_t i = 0; list && i < r->n_applied; i++) {
         const lt_applied *a = &r->applied[i];
         cJSON *item = cJSON_CreateObject();
         cJSON_AddStringToObject(item, "adapter", a->input);
@@ -90,6 +90,7 @@ static cJSON *to_json(const lt_merge_report *r, bool plan)
         cJSON_AddStringToObject(item, "tensor", a->tensor);
         cJSON_AddNumberToObject(item, "first_row", (double)a->row0);
         cJSON_AddNumberToObject(item, "rows", (double)a->rows);
+        cJSON_AddNumberToObject(item, "from_row", (double)a->first);
         cJSON_AddNumberToObject(item, "rank", (double)a->rank);
         cJSON_AddNumberToObject(item, "alpha", a->alpha);
         cJSON_AddNumberToObject(item, "factor", a->factor);
@@ -100,7 +101,7 @@ static cJSON *to_json(const lt_merge_report *r, bool plan)
 
 static void print_plan(FILE *to, const lt_merge_report *r)
 {
-    for (size_t i = 0; i < r->modules_applied; i++) {
+    for (size_t i = 0; i < r->n_applied; i++) {
         const lt_applied *a = &r->applied[i];
         lt_print_safe(to, a->module);
         fputs(" -> ", to);

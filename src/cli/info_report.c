@@ -251,8 +251,11 @@ static void print_parts(const lt_model *model)
 static void print_model(const lt_model *model, bool verbose)
 {
     print_parts(model);
-    printf("  %-10s%zu places for an adapter's modules\n", "sites",
-        lt_model_site_count(model));
+    lt_naming naming = lt_family_naming(lt_model_family(model));
+    size_t sites = 0;
+    for (size_t i = 0; i < lt_model_site_count(model); i++)
+        sites += lt_site_serves(lt_model_site(model, i), naming);
+    printf("  %-10s%zu places for an adapter's modules\n", "sites", sites);
     if (!verbose) return;
     printf("  %-10s", "evidence");
     lt_print_safe(stdout, lt_model_evidence(model));

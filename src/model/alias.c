@@ -6,6 +6,7 @@
 
 #include "base/arena.h"
 #include "base/map.h"
+#include "base/mem.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,11 +14,21 @@
 
 #define AMBIGUOUS (SIZE_MAX - 1)
 
+/* How a name stands for a site; it is kept in the lower bits beside the site's index. */
+enum how {
+    AS_IT_IS,
+    SWAPPED, /* its halves the other way round */
+    HEAD,    /* for the native module whose first part the site is */
+    N_HOWS
+};
+
 struct lt_alias_map {
     const lt_model *model;
     lt_map exact;   /* the names themselves */
     lt_map wrapped; /* with a wrapper added or removed: looked at second */
     lt_map *filling;
+    enum how how; /* what is being filled in means */
+    size_t *next; /* of each site: the part that follows it, or LT_MAP_NONE */
     lt_arena arena;
 };
 
@@ -27,10 +38,27 @@ static void flatten(char *s)
         if (*s == '.') *s = '_';
 }
 
+static bool names_native(const lt_site *site, lt_naming naming)
+{
+    return naming == LT_NAMING_KOHYA && site->component->kohya_native;
+}
+
+bool lt_site_serves(const lt_site *site, lt_naming naming)
+{
+    return names_native(site, naming) ? site->parts == 1 : *site->path;
+}
+
+bool lt_site_swaps(const lt_site *site, lt_naming naming)
+{
+    return site->swapped && names_native(site, naming) == site->component->is_public;
+}
+
 void lt_site_name(const lt_site *site, lt_naming naming, char *dst, size_t dst_size)
 {
     const lt_component *c = site->component;
     const char *path = site->path, *prefix = NULL;
+    if (dst_size) *dst = '\0';
+    if (!lt_site_serves(site, naming)) return;
     if (naming == LT_NAMING_KOHYA) {
         prefix = c->kohya[0];
         if (c->kohya_native) path = site->native;
@@ -39,7 +67,6 @@ void lt_site_name(const lt_site *site, lt_naming naming, char *dst, size_t dst_s
     } else if (c->is_main) {
         prefix = "base_model.model.";
     }
-    if (dst_size) *dst = '\0';
     if (!prefix) return;
     size_t n = strlen(prefix);
     snprintf(dst, dst_size, "%s%s", prefix, path);
@@ -48,10 +75,10 @@ void lt_site_name(const lt_site *site, lt_naming naming, char *dst, size_t dst_s
 
 static lt_status put(lt_alias_map *m, size_t site, char *name, lt_error *err)
 {
-    size_t found;
+    size_t found, value = site * N_HOWS + m->how;
     if (!name) return LT_ERR_NOMEM;
-    lt_status st = lt_map_put(m->filling, name, site, &found, err);
-    if (!st && found != LT_MAP_NONE && found != site)
+    lt_status st = lt_map_put(m->filling, name, value, &found, err);
+    if (!st && found != LT_MAP_NONE && found != value)
         lt_map_set(m->filling, name, AMBIGUOUS);
     return st;
 }
@@ -105,16 +132,60 @@ static lt_status put_wrapped(
     return st;
 }
 
+/* The native name: of the site, or of the module that it is the first part of. Other
+ * parts have none. */
+static lt_status put_native(lt_alias_map *m, size_t index, lt_error *err)
+{
+    const lt_site *s = lt_model_site(m->model, index);
+    bool apart = s->component->is_public && s->parts > 1;
+    bool whole = s->rows == lt_tensor_rows(s->tensor);
+    if (!whole || (apart && s->part) || !strcmp(s->native, s->path)) return LT_OK;
+    m->how = apart ? HEAD : s->swapped && s->component->is_public ? SWAPPED : AS_IT_IS;
+    return put_path(m, index, s->native, err);
+}
+
 static lt_status put_site(lt_alias_map *m, size_t index, lt_error *err)
 {
     const lt_site *s = lt_model_site(m->model, index);
     m->filling = &m->exact;
-    lt_status st = put_path(m, index, s->path, err);
-    /* A part of a fused tensor has no native name of its own. */
-    if (!st && s->rows == lt_tensor_rows(s->tensor) && strcmp(s->native, s->path))
-        st = put_path(m, index, s->native, err);
+    m->how = s->swapped && !s->component->is_public ? SWAPPED : AS_IT_IS;
+    lt_status st = *s->path ? put_path(m, index, s->path, err) : LT_OK;
+    if (!st) st = put_native(m, index, err);
     m->filling = &m->wrapped;
+    m->how = AS_IT_IS;
     return st ? st : put_wrapped(m, index, s->path, err);
+}
+
+/* Parts that lie in tensors of their own, each to the one that follows it. */
+static lt_status chain_parts(lt_alias_map *m, lt_error *err)
+{
+    lt_map last = { 0 };
+    lt_status st = LT_OK;
+    for (unsigned part = 0; part < LT_MAX_PARTS && !st; part++)
+        for (size_t i = 0; i < lt_model_site_count(m->model) && !st; i++) {
+            const lt_site *s = lt_model_site(m->model, i);
+            size_t before;
+            if (!s->component->is_public || s->parts < 2 || s->part != part) continue;
+            before = part ? lt_map_get(&last, s->native) : LT_MAP_NONE;
+            if (part && before == LT_MAP_NONE) continue;
+            if (part) m->next[before] = i;
+            if (part)
+                lt_map_set(&last, s->native, i);
+            else
+                st = lt_map_put(&last, s->native, i, &before, err);
+        }
+    lt_map_release(&last);
+    return st;
+}
+
+static lt_status prepare(lt_alias_map *m, lt_error *err)
+{
+    size_t n = lt_model_site_count(m->model);
+    m->next = lt_alloc_work(n, sizeof *m->next, err);
+    if (!m->next) return LT_ERR_NOMEM;
+    for (size_t i = 0; i < n; i++)
+        m->next[i] = LT_MAP_NONE;
+    return chain_parts(m, err);
 }
 
 lt_status lt_alias_map_new(lt_alias_map **out, const lt_model *model, lt_error *err)
@@ -123,7 +194,7 @@ lt_status lt_alias_map_new(lt_alias_map **out, const lt_model *model, lt_error *
     lt_alias_map *m = calloc(1, sizeof *m);
     if (!m) return lt_error_set(err, LT_ERR_NOMEM, "out of memory");
     m->model = model;
-    lt_status st = LT_OK;
+    lt_status st = prepare(m, err);
     for (size_t i = 0; i < lt_model_site_count(model) && !st; i++)
         st = put_site(m, i, err);
     if (st) {
@@ -139,14 +210,47 @@ void lt_alias_map_free(lt_alias_map *map)
     if (!map) return;
     lt_map_release(&map->exact);
     lt_map_release(&map->wrapped);
+    lt_free(map->next);
     lt_arena_release(&map->arena);
     free(map);
 }
 
-const lt_site *lt_alias_find(const lt_alias_map *map, const char *name, bool *ambiguous)
+static void add_piece(lt_match *match, const lt_site *s)
 {
-    size_t i = lt_map_get(&map->exact, name);
-    if (i == LT_MAP_NONE) i = lt_map_get(&map->wrapped, name);
-    if (ambiguous) *ambiguous = i == AMBIGUOUS;
-    return i == LT_MAP_NONE || i == AMBIGUOUS ? NULL : lt_model_site(map->model, i);
+    match->pieces[match->n_pieces++] = (lt_piece){ s, match->out };
+    match->out += s->out;
+    match->in = s->in;
+}
+
+/* All parts of a native module, or nothing where one is missing or has other inputs. */
+static lt_match match_parts(const lt_alias_map *map, size_t head)
+{
+    lt_match match = { 0 };
+    unsigned parts = lt_model_site(map->model, head)->parts;
+    for (size_t i = head; i != LT_MAP_NONE && match.n_pieces < LT_MAX_PIECES;
+         i = map->next[i]) {
+        const lt_site *s = lt_model_site(map->model, i);
+        if (match.n_pieces && s->in != match.in) break;
+        add_piece(&match, s);
+    }
+    return match.n_pieces == parts ? match : (lt_match){ 0 };
+}
+
+lt_match lt_alias_find(const lt_alias_map *map, const char *name)
+{
+    lt_match match = { 0 };
+    size_t found = lt_map_get(&map->exact, name);
+    if (found == LT_MAP_NONE) found = lt_map_get(&map->wrapped, name);
+    match.ambiguous = found == AMBIGUOUS;
+    if (found == LT_MAP_NONE || match.ambiguous) return match;
+    size_t i = found / N_HOWS;
+    switch ((enum how)(found % N_HOWS)) {
+    case HEAD: return match_parts(map, i);
+    case SWAPPED:
+        /* The module's first rows are the file's second half. */
+        add_piece(&match, &lt_model_site(map->model, i)->halves[1]);
+        add_piece(&match, &lt_model_site(map->model, i)->halves[0]);
+        return match;
+    default: add_piece(&match, lt_model_site(map->model, i)); return match;
+    }
 }

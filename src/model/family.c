@@ -34,6 +34,12 @@ const lt_family *const lt_families[] = {
     &lt_family_sdxl_diffusers,
     &lt_family_sd2_diffusers,
     &lt_family_sd1_diffusers,
+    &lt_family_sd3,
+    &lt_family_sd3_diffusers,
+    &lt_family_chroma,
+    &lt_family_chroma_diffusers,
+    &lt_family_flux,
+    &lt_family_flux_diffusers,
     &lt_family_gpt2,
     &lt_family_bert,
     &lt_family_llama,
@@ -45,7 +51,7 @@ const lt_family *const lt_families[] = {
 #define N_FAMILIES (sizeof lt_families / sizeof *lt_families)
 
 const char *const lt_denoiser_prefixes[] = { "model.diffusion_model.", "diffusion_model.",
-    "unet.", "", NULL };
+    "model.model.", "unet.", "transformer.", "", NULL };
 
 const char *lt_family_id(const lt_family *family)
 {
@@ -113,6 +119,13 @@ size_t lt_stem_size(const char *s, const char *ending)
 {
     size_t n = strlen(s), m = strlen(ending);
     return n > m && !strcmp(s + n - m, ending) ? n - m : 0;
+}
+
+bool lt_begins_with_any(const char *s, const char *const *beginnings)
+{
+    for (; *beginnings; beginnings++)
+        if (!strncmp(s, *beginnings, strlen(*beginnings))) return true;
+    return false;
 }
 
 int lt_rename_one(lt_rename *out, const char *fmt, ...)
@@ -184,9 +197,37 @@ const lt_family *lt_family_detect(
     return &lt_family_unknown;
 }
 
+/* Whether name goes on with text: # is any number, and dots may be underscores. */
+static bool goes_on(const char *name, const char *text)
+{
+    for (; *text; text++) {
+        if (*text == '#') {
+            size_t digits = strspn(name, "0123456789");
+            if (!digits) return false;
+            name += digits;
+        } else if (*name == *text || (*text == '.' && *name == '_')) {
+            name++;
+        } else {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool holds_text(const char *name, const char *text)
+{
+    char head[64];
+    size_t n = strcspn(text, "#.");
+    if (!text[n]) return strstr(name, text);
+    snprintf(head, sizeof head, "%.*s", (int)n, text);
+    for (; *name && (name = strstr(name, head)); name++)
+        if (goes_on(name, text)) return true;
+    return false;
+}
+
 static bool hint_matches(const lt_adapter_sign *s, const lt_module_hint *h)
 {
-    return strstr(h->name, s->text) && (!s->in || s->in == h->in)
+    return holds_text(h->name, s->text) && (!s->in || s->in == h->in)
         && (!s->n_dims || s->n_dims == h->n_dims);
 }
 

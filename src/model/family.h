@@ -5,6 +5,7 @@
 #define LT_MODEL_FAMILY_H
 
 #include "loratool/model.h"
+#include "model/layouts.h"
 
 /* What a base checkpoint must (or must not) contain. All signs of a family must hold. */
 typedef struct lt_base_sign {
@@ -17,7 +18,7 @@ typedef struct lt_base_sign {
 
 /* What a module of an adapter shows: any one is enough. */
 typedef struct lt_adapter_sign {
-    const char *text; /* part of the module's name */
+    const char *text; /* part of the module's name; # is any number, . also _ */
     uint64_t in;      /* 0: any */
     unsigned n_dims;  /* of the down factor, 0: any */
 } lt_adapter_sign;
@@ -39,8 +40,10 @@ struct lt_component {
     const char *diffusers[3];    /* the same */
     const char *const *wrappers; /* path prefixes that heads add or drop, NULL ends */
     bool is_main;
-    bool kohya_native; /* kohya spells the native path, not the public one */
-    bool no_adapter;   /* no adapter format names it */
+    bool kohya_native;       /* kohya spells the native path, not the public one */
+    bool no_adapter;         /* no adapter format names it */
+    const lt_layout *layout; /* NULL: rename tells the names */
+    bool is_public;          /* this file has the layout's public names */
     /* Native tensor name → the public modules in it; returns their number, 0 for none.
      * NULL: the path is the native name without ".weight". */
     int (*rename)(const char *native, lt_rename out[LT_MAX_RENAMES]);
@@ -64,6 +67,9 @@ extern const lt_family *const lt_families[];
 extern const lt_family lt_family_sd1, lt_family_sd2, lt_family_sdxl;
 extern const lt_family lt_family_sd1_diffusers, lt_family_sd2_diffusers,
     lt_family_sdxl_diffusers;
+extern const lt_family lt_family_sd3, lt_family_sd3_diffusers;
+extern const lt_family lt_family_flux, lt_family_flux_diffusers;
+extern const lt_family lt_family_chroma, lt_family_chroma_diffusers;
 extern const lt_family lt_family_gpt2, lt_family_bert, lt_family_llama, lt_family_neox,
     lt_family_t5;
 extern const lt_family lt_family_unknown;
@@ -91,6 +97,7 @@ int lt_rename_gpt2(const char *native, lt_rename out[LT_MAX_RENAMES]);
 
 /* Sets out[0] to the whole tensor under path; returns 1, or 0 when it is too long. */
 int lt_rename_one(lt_rename *out, const char *fmt, ...) LT_PRINTF(2, 3);
+bool lt_begins_with_any(const char *s, const char *const *beginnings); /* NULL ends */
 /* Length of s without that ending, or 0 when it does not have it. */
 size_t lt_stem_size(const char *s, const char *ending);
 

@@ -18,6 +18,7 @@ struct lt_model {
     lt_site *sites;
     size_t n_sites, capacity;
     const char *prefixes[MAX_COMPONENTS]; /* of the family's components, in this file */
+    lt_layout_view views[MAX_COMPONENTS]; /* of those that have a layout */
     unsigned char *rest;                  /* lt_rest of each tensor */
     const lt_component **component_of;    /* of each tensor, or NULL */
 };
@@ -53,8 +54,13 @@ static const char *prefix_in(const lt_store *store, const lt_component *c)
 static void find_prefixes(lt_model *m)
 {
     size_t i = 0;
-    for (const lt_component *c = m->family->components; c->id && i < MAX_COMPONENTS; c++)
-        m->prefixes[i++] = prefix_in(m->store, c);
+    for (const lt_component *c = m->family->components; c->id && i < MAX_COMPONENTS;
+         c++, i++) {
+        m->prefixes[i] = prefix_in(m->store, c);
+        if (c->layout && m->prefixes[i])
+            lt_layout_view_init(
+                &m->views[i], c->layout, c->is_public, m->store, m->prefixes[i]);
+    }
 }
 
 /* The component whose prefix in this file is the longest that name starts with. */
@@ -125,32 +131,100 @@ static lt_rest classify(const lt_tensor *t, const lt_component *c, const char *n
     return *n_renames ? LT_REST_NONE : classify_rest(t, native);
 }
 
-static lt_status add_site(lt_model *m, const lt_tensor *t, const lt_component *c,
-    const char *native, const lt_rename *r, lt_error *err)
+static lt_status halve(lt_model *m, lt_site *s, lt_error *err)
+{
+    lt_site *half = lt_arena_alloc(&m->arena, 2 * sizeof *half, err);
+    if (!half) return LT_ERR_NOMEM;
+    half[0] = half[1] = *s;
+    half[0].rows = half[1].rows = half[0].out = half[1].out = s->rows / 2;
+    half[1].row0 += s->rows / 2;
+    s->halves = half;
+    return LT_OK;
+}
+
+static lt_status keep_site(lt_model *m, const lt_site *site, const char *native,
+    size_t native_size, const char *path, lt_error *err)
 {
     lt_status st =
         lt_grow((void **)&m->sites, &m->capacity, m->n_sites + 1, sizeof *m->sites, err);
     if (st) return st;
-    if (*r->native) native = r->native;
-    size_t stem = lt_stem_size(native, ".weight");
-    lt_site s = { .tensor = t, .component = c, .transposed = r->transposed };
-    s.rows = lt_tensor_rows(t) / r->parts;
-    s.row0 = s.rows * r->part;
-    uint64_t columns = lt_tensor_columns(t);
-    s.out = r->transposed ? columns : s.rows;
-    s.in = r->transposed ? s.rows : columns;
-    s.native = lt_arena_strndup(&m->arena, native, stem ? stem : strlen(native), err);
-    s.path = lt_arena_strdup(&m->arena, r->path, err);
+    lt_site s = *site;
+    uint64_t columns = lt_tensor_columns(s.tensor);
+    s.out = s.transposed ? columns : s.rows;
+    s.in = s.transposed ? s.rows : columns;
+    s.native = lt_arena_strndup(&m->arena, native, native_size, err);
+    s.path = lt_arena_strdup(&m->arena, path, err);
     if (!s.native || !s.path) return LT_ERR_NOMEM;
-    s.standard = !c->is_standard || c->is_standard(s.path);
+    const lt_component *c = s.component;
+    s.standard = !c->is_standard || c->is_standard(*s.path ? s.path : s.native);
+    if (s.swapped && halve(m, &s, err)) return LT_ERR_NOMEM;
     m->sites[m->n_sites++] = s;
     return LT_OK;
+}
+
+static lt_status add_site(lt_model *m, const lt_tensor *t, const lt_component *c,
+    const char *native, const lt_rename *r, lt_error *err)
+{
+    lt_site s = { .tensor = t, .component = c, .transposed = r->transposed, .parts = 1 };
+    if (*r->native) native = r->native;
+    size_t stem = lt_stem_size(native, ".weight");
+    s.rows = lt_tensor_rows(t) / r->parts;
+    s.row0 = s.rows * r->part;
+    return keep_site(m, &s, native, stem ? stem : strlen(native), r->path, err);
+}
+
+/* The public modules in a weight of the native layout. */
+static lt_status add_parts(
+    lt_model *m, lt_site *s, const lt_layout_place *place, lt_error *err)
+{
+    uint64_t all = lt_tensor_rows(s->tensor), columns = lt_tensor_columns(s->tensor);
+    char native[480], path[480];
+    lt_status st = LT_OK;
+    if (!lt_layout_native_path(place, native, sizeof native)) return LT_OK;
+    if (place->parts != 1) st = keep_site(m, s, native, strlen(native), "", err);
+    for (unsigned part = 0; part < place->parts && !st; part++) {
+        bool cut = place->parts == 1
+            || lt_layout_part_rows(place, part, all, columns, &s->row0, &s->rows);
+        if (!cut || !lt_layout_public_path(place, part, path, sizeof path)) continue;
+        s->part = part;
+        s->parts = place->parts;
+        st = keep_site(m, s, native, strlen(native), path, err);
+    }
+    return st;
+}
+
+/* A weight that the component's layout describes. */
+static lt_status add_placed(lt_model *m, const lt_tensor *t, const lt_component *c,
+    const lt_layout_place *place, lt_error *err)
+{
+    char native[480], path[480];
+    lt_site s = { .tensor = t,
+        .component = c,
+        .rows = lt_tensor_rows(t),
+        .parts = 1,
+        .swapped = place->row->flags & LT_ROW_SWAP };
+    if (!c->is_public) return add_parts(m, &s, place, err);
+    if (!lt_layout_native_path(place, native, sizeof native)
+        || !lt_layout_public_path(place, place->part, path, sizeof path))
+        return LT_OK;
+    s.part = place->part;
+    s.parts = place->parts;
+    return keep_site(m, &s, native, strlen(native), path, err);
+}
+
+static bool find_place(const lt_model *m, const lt_component *c, const lt_tensor *t,
+    const char *name, lt_layout_place *place)
+{
+    if (!c->layout) return false;
+    if (!lt_layout_find(&m->views[c - m->family->components], name, place)) return false;
+    return !(place->row->flags & LT_ROW_SWAP) || lt_tensor_rows(t) % 2 == 0;
 }
 
 static lt_status add_tensor(lt_model *m, size_t index, lt_error *err)
 {
     const lt_tensor *t = lt_store_at(m->store, index);
     lt_rename renames[LT_MAX_RENAMES];
+    lt_layout_place place;
     size_t prefix = 0;
     int n = 0;
     const lt_component *c = component_of(m, t->name, &prefix);
@@ -158,6 +232,7 @@ static lt_status add_tensor(lt_model *m, size_t index, lt_error *err)
     m->component_of[index] = c;
     m->rest[index] = (unsigned char)classify(t, c, native, renames, &n);
     lt_status st = LT_OK;
+    if (n && find_place(m, c, t, native, &place)) return add_placed(m, t, c, &place, err);
     for (int i = 0; i < n && !st; i++)
         st = add_site(m, t, c, native, &renames[i], err);
     return st;

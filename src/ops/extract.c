@@ -186,6 +186,17 @@ static void multiply(float *p, size_t n, double by)
         p[i] = (float)(p[i] * by);
 }
 
+/* The two halves of a factor's rows change places. */
+static void swap_halves(float *up, size_t rows, size_t rank)
+{
+    size_t half = rows / 2 * rank;
+    for (size_t i = 0; i < half; i++) {
+        float x = up[i];
+        up[i] = up[half + i];
+        up[half + i] = x;
+    }
+}
+
 /* Factors with alpha / rank taken out, written, and then as they were stored. */
 static lt_status store(struct factoring *f, struct work *w, lt_split split, lt_error *err)
 {
@@ -196,8 +207,11 @@ static lt_status store(struct factoring *f, struct work *w, lt_split split, lt_e
     w->scale = alpha_of(f->run, item) / (double)r;
     multiply(w->up, n_up, balanced ? 1 / sqrt(w->scale) : 1 / w->scale);
     multiply(w->down, n_down, balanced ? 1 / sqrt(w->scale) : 1);
+    bool swaps = lt_site_swaps(item->site, lt_dialect_naming(f->run->dialect));
+    if (swaps) swap_halves(w->up, (size_t)item->site->out, r);
     lt_status st = lt_adapter_out_put(f->out, item->out_index, w->up, w->down, err);
     if (st) return st;
+    if (swaps) swap_halves(w->up, (size_t)item->site->out, r);
     lt_round_to(w->up, n_up, f->run->dtype, w->cast);
     lt_round_to(w->down, n_down, f->run->dtype, w->cast);
     return LT_OK;

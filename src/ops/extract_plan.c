@@ -118,12 +118,20 @@ static lt_status add_tensor(struct looks *l, const lt_tensor *a, lt_error *err)
     return add_whole(l, a, b, err);
 }
 
+/* Of a fused weight either the whole or its parts are looked at: what the dialect names.
+ */
+static bool serves(const lt_extract_run *run, const lt_site *s)
+{
+    return lt_site_serves(s, lt_dialect_naming(run->dialect));
+}
+
 static lt_status add_site(struct looks *l, const lt_site *s, lt_error *err)
 {
     lt_extract_run *run = l->run;
     const lt_tensor *b = lt_store_find(run->tuned, s->tensor->name);
     if (!b || !same_shape(s->tensor, b) || !lt_dtype_get(b->dtype)->computes)
         return LT_OK;
+    if (!serves(run, s)) return LT_OK;
     uint64_t columns = lt_tensor_columns(s->tensor);
     struct look item = { .site = s,
         .reason = site_reason(run, s),

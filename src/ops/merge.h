@@ -14,6 +14,7 @@ typedef struct lt_contribution {
     size_t input; /* adapter */
     const lt_module *module;
     const lt_site *site;
+    uint64_t first; /* the module's row that goes to the site's first one */
     double factor;
     bool spread; /* up's row groups go to the blocks that enable_lora names */
     bool bias;   /* the module's LT_PART_UP_BIAS, not its factors */

@@ -25,12 +25,13 @@ static lt_status load_bias(
 {
     const lt_store *store = lt_adapter_store(run->adapters[part->input]);
     const lt_tensor *t = part->module->part[LT_PART_UP_BIAS];
-    void *raw = lt_alloc_work(t->size, 1, err);
+    size_t n = (size_t)part->site->rows, size = (size_t)(t->size / t->count);
+    void *raw = lt_alloc_work(n, size, err);
     if (!raw) return LT_ERR_NOMEM;
-    lt_status st = lt_store_read(store, t, 0, raw, (size_t)t->size, err);
-    if (!st) lt_load_f64(up, raw, t->dtype, (size_t)t->count);
+    lt_status st = lt_store_read(store, t, part->first * size, raw, n * size, err);
+    if (!st) lt_load_f64(up, raw, t->dtype, n);
     lt_free(raw);
-    if (!st && lt_find_nonfinite_f64(up, (size_t)t->count) != t->count) {
+    if (!st && lt_find_nonfinite_f64(up, n) != n) {
         lt_error_set(err, LT_ERR_NUMERIC, "holds NaN or infinity");
         st = lt_store_blame(store, t, err);
     }
@@ -46,10 +47,15 @@ static lt_status load_pair(const lt_merge_run *run, const lt_contribution *part,
         down[0] = 1;
         return load_bias(run, part, up, err);
     }
-    if (!part->spread) return lt_module_load(a, m, up, down, err);
+    bool whole = part->site->out == m->out;
+    if (whole && !part->spread) return lt_module_load(a, m, up, down, err);
     double *rows = lt_alloc_work(m->out * m->rank, sizeof *rows, err);
     lt_status st = rows ? lt_module_load(a, m, rows, down, err) : LT_ERR_NOMEM;
-    if (!st) spread_rows(run->options, m, rows, up);
+    if (!st && part->spread)
+        spread_rows(run->options, m, rows, up);
+    else if (!st)
+        memcpy(up, rows + part->first * m->rank,
+            (size_t)(part->site->out * m->rank) * sizeof *up);
     lt_free(rows);
     return st;
 }

@@ -15,12 +15,17 @@ static lt_status note(
 }
 
 static lt_status note_shape(
-    lt_merge_run *run, const lt_module *m, const lt_site *s, lt_error *err)
+    lt_merge_run *run, const lt_module *m, const lt_match *match, lt_error *err)
 {
+    const lt_site *s = match->pieces[0].site;
     char shape[160];
     lt_tensor_shape_text(s->tensor, shape, sizeof shape);
     char rows[96] = "";
-    if (s->transposed)
+    if (match->n_pieces > 1)
+        snprintf(rows, sizeof rows, " (%zu tensors or blocks, %llu x %llu together)",
+            match->n_pieces, (unsigned long long)match->out,
+            (unsigned long long)match->in);
+    else if (s->transposed)
         snprintf(rows, sizeof rows, " (stored transposed)");
     else if (s->rows != lt_tensor_rows(s->tensor))
         snprintf(rows, sizeof rows, " (rows %llu to %llu of it)",
@@ -74,7 +79,8 @@ static bool spreads(const lt_merge_run *run, const lt_module *m, const lt_site *
 }
 
 /* PEFT's lora_bias: the bias of the same layer moves by scale * lora_B.bias. */
-static lt_status place_bias(lt_merge_run *run, const lt_contribution *part, lt_error *err)
+static lt_status place_bias(
+    lt_merge_run *run, const lt_contribution *part, uint64_t out, lt_error *err)
 {
     const lt_site *s = part->site;
     const lt_tensor *delta = part->module->part[LT_PART_UP_BIAS];
@@ -86,7 +92,7 @@ static lt_status place_bias(lt_merge_run *run, const lt_contribution *part, lt_e
     const lt_tensor *bias = name ? lt_store_find(run->base, name) : NULL;
     if (!bias || !lt_dtype_get(bias->dtype)->computes)
         return note(run, delta->name, err, "the base has no bias for it");
-    if (delta->count != s->out || bias->n_dims != 1
+    if (delta->count != out || bias->n_dims != 1
         || bias->shape[0] != (s->transposed ? s->out : lt_tensor_rows(s->tensor)))
         return note(run, delta->name, err, "it does not fit the base's bias");
     lt_site *site = lt_arena_alloc(&run->arena, sizeof *site, err);
@@ -103,10 +109,16 @@ static lt_status place_bias(lt_merge_run *run, const lt_contribution *part, lt_e
     return add_part(run, &c, err);
 }
 
+static lt_status place_piece(
+    lt_merge_run *run, const lt_contribution *part, uint64_t out, lt_error *err)
+{
+    lt_status st = add_part(run, part, err);
+    return st ? st : place_bias(run, part, out, err);
+}
+
 static lt_status place_module(lt_merge_run *run, const lt_alias_map *aliases,
     size_t input, const lt_module *m, lt_error *err)
 {
-    bool ambiguous = false;
     if (!lt_kind_has_factors(m->kind)) {
         lt_error_set(err, LT_ERR_UNSUPPORTED,
             "modules of the kind '%s' cannot be merged by this version",
@@ -114,18 +126,23 @@ static lt_status place_module(lt_merge_run *run, const lt_alias_map *aliases,
         return lt_error_where(
             err, "%s: module '%s'", lt_adapter_path(run->adapters[input]), m->name);
     }
-    lt_contribution part = { .input = input, .module = m };
-    part.site = lt_alias_find(aliases, m->name, &ambiguous);
-    if (ambiguous)
+    lt_match match = lt_alias_find(aliases, m->name);
+    if (match.ambiguous)
         return note(run, m->name, err, "the name fits two tensors of the base");
-    if (!part.site)
+    if (!match.n_pieces)
         return note(run, m->name, err, "no tensor of the base has this module name");
-    part.spread = spreads(run, m, part.site);
-    if (!part.spread && (part.site->out != m->out || part.site->in != m->in))
-        return note_shape(run, m, part.site, err);
+    lt_contribution part = { .input = input, .module = m };
+    part.spread = match.n_pieces == 1 && spreads(run, m, match.pieces[0].site);
+    if (!part.spread && (match.out != m->out || match.in != m->in))
+        return note_shape(run, m, &match, err);
     lt_status st = factor_of(run, input, m, &part.factor, err);
-    if (!st) st = add_part(run, &part, err);
-    return st ? st : place_bias(run, &part, err);
+    for (size_t i = 0; i < match.n_pieces && !st; i++) {
+        part.site = match.pieces[i].site;
+        part.first = match.pieces[i].first;
+        st = place_piece(run, &part, match.out, err);
+    }
+    if (!st) run->report->modules_applied++;
+    return st;
 }
 
 /* The base's tensor that a plain tensor of an adapter stands for: PEFT saves the weights
@@ -197,6 +214,29 @@ static lt_status place_adapter(
     return st;
 }
 
+static bool overlap(const lt_contribution *x, const lt_contribution *y)
+{
+    return x->input == y->input && x->bias == y->bias
+        && x->site->row0 < y->site->row0 + y->site->rows
+        && y->site->row0 < x->site->row0 + x->site->rows;
+}
+
+/* Contributions [from, to) are those to one tensor: few. */
+static lt_status check_overlaps(
+    const lt_merge_run *run, size_t from, size_t to, lt_error *err)
+{
+    for (size_t i = from; i < to; i++)
+        for (size_t j = from; j < i; j++) {
+            const lt_contribution *x = &run->parts[j], *y = &run->parts[i];
+            if (!overlap(x, y)) continue;
+            lt_error_set(err, LT_ERR_MISMATCH,
+                "modules '%s' and '%s' both stand for '%s'", x->module->name,
+                y->module->name, x->site->tensor->name);
+            return lt_error_where(err, "%s", lt_adapter_path(run->adapters[x->input]));
+        }
+    return LT_OK;
+}
+
 static int by_place(const void *a, const void *b)
 {
     const lt_contribution *x = a, *y = b;
@@ -212,15 +252,6 @@ static lt_status index_parts(lt_merge_run *run, lt_error *err)
 {
     size_t n = lt_store_count(run->base), at = 0;
     if (run->n_parts) qsort(run->parts, run->n_parts, sizeof *run->parts, by_place);
-    for (size_t i = 1; i < run->n_parts; i++) {
-        const lt_contribution *x = &run->parts[i - 1], *y = &run->parts[i];
-        bool same_place =
-            x->site->tensor == y->site->tensor && x->site->row0 == y->site->row0;
-        if (!same_place || x->input != y->input) continue;
-        lt_error_set(err, LT_ERR_MISMATCH, "modules '%s' and '%s' both stand for '%s'",
-            x->module->name, y->module->name, x->site->tensor->name);
-        return lt_error_where(err, "%s", lt_adapter_path(run->adapters[x->input]));
-    }
     run->first_part = lt_alloc((uint64_t)n + 1, sizeof *run->first_part, err);
     if (!run->first_part) return LT_ERR_NOMEM;
     for (size_t t = 0; t < n; t++) {
@@ -228,6 +259,8 @@ static lt_status index_parts(lt_merge_run *run, lt_error *err)
         while (at < run->n_parts
             && lt_store_index(run->base, run->parts[at].site->tensor) == t)
             at++;
+        lt_status st = check_overlaps(run, run->first_part[t], at, err);
+        if (st) return st;
     }
     run->first_part[n] = at;
     for (size_t t = 0; t < n; t++) {
@@ -251,6 +284,7 @@ static lt_status fill_applied(lt_merge_run *run, lt_error *err)
         const char *path = lt_adapter_path(run->adapters[p->input]);
         lt_applied a = { .row0 = p->site->row0,
             .rows = p->site->rows,
+            .first = p->first,
             .out = m->out,
             .in = m->in,
             .rank = m->rank,
@@ -260,7 +294,7 @@ static lt_status fill_applied(lt_merge_run *run, lt_error *err)
             .module = lt_arena_strdup(&run->arena, m->name, err),
             .tensor = lt_arena_strdup(&run->arena, p->site->tensor->name, err) };
         if (!a.input || !a.module || !a.tensor) return LT_ERR_NOMEM;
-        r->applied[r->modules_applied++] = a;
+        r->applied[r->n_applied++] = a;
     }
     return LT_OK;
 }

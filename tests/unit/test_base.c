@@ -146,7 +146,7 @@ static void test_budget(void)
         CHECK(b.most <= 1600 - lt_job_keep(&job) * (uint64_t)threads && b.most >= 600);
         CHECK(b.alone == 0 && b.held == 0);
         job.memory = 0;
-        CHECK(lt_job_keep(&job) == (5000 + LT_SPARE_MEMORY) / (uint64_t)(4 * threads));
+        CHECK(lt_job_keep(&job) == LT_SPARE_MEMORY / (uint64_t)(2 * threads));
     }
 }
 

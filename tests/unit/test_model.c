@@ -59,12 +59,20 @@ static void close_all(struct opened *o)
     lt_store_close(o->store);
 }
 
+/* The one site that a name stands for. */
+static const lt_site *site_of(const struct opened *o, const char *name)
+{
+    lt_match match = lt_alias_find(o->aliases, name);
+    if (match.n_pieces != 1 || match.pieces[0].first) return NULL;
+    const lt_site *s = match.pieces[0].site;
+    return match.out == s->out && match.in == s->in ? s : NULL;
+}
+
 static bool finds(
     const struct opened *o, const char *name, const char *tensor, uint64_t row0)
 {
-    bool ambiguous = true;
-    const lt_site *s = lt_alias_find(o->aliases, name, &ambiguous);
-    bool ok = s && !ambiguous && !strcmp(s->tensor->name, tensor) && s->row0 == row0;
+    const lt_site *s = site_of(o, name);
+    bool ok = s && !strcmp(s->tensor->name, tensor) && s->row0 == row0;
     if (!ok) printf("    %s finds %s\n", name, s ? s->tensor->name : "nothing");
     return ok;
 }
@@ -155,7 +163,7 @@ static void test_sd1(void)
         CHECK(finds(&o, "lora_te_text_model_encoder_layers_0_mlp_fc1", fc1, 0));
         CHECK(finds(&o, "lora_te1_text_model_encoder_layers_0_mlp_fc1", fc1, 0));
         CHECK(finds(&o, "text_encoder.text_model.encoder.layers.0.mlp.fc1", fc1, 0));
-        CHECK(!lt_alias_find(o.aliases, "lora_unet_down_blocks_9_resnets_0_conv1", NULL));
+        CHECK(!site_of(&o, "lora_unet_down_blocks_9_resnets_0_conv1"));
         const lt_store *s = o.store;
         CHECK(lt_model_rest(
                   o.model, lt_store_find(s, "first_stage_model.encoder.conv_in.weight"))
@@ -208,18 +216,17 @@ static void test_sdxl_fused(void)
             UNET "input_blocks.4.1.proj_in.weight", 0));
         CHECK(finds(&o, "lora_unet_down_blocks_1_attentions_0_proj_in",
             UNET "input_blocks.4.1.proj_in.weight", 0));
-        const lt_site *p = lt_alias_find(o.aliases, "lora_te2_text_projection", NULL);
+        const lt_site *p = site_of(&o, "lora_te2_text_projection");
         CHECK(p && p->transposed && p->out == 6 && p->in == 4 && !p->standard);
-        const lt_site *q = lt_alias_find(
-            o.aliases, "lora_te2_text_model_encoder_layers_3_self_attn_k_proj", NULL);
+        const lt_site *q =
+            site_of(&o, "lora_te2_text_model_encoder_layers_3_self_attn_k_proj");
         CHECK(q && q->out == 4 && q->in == 4 && q->rows == 4 && q->standard);
         char name[256];
         lt_site_name(q, LT_NAMING_KOHYA, name, sizeof name);
         CHECK_STR(name, "lora_te2_text_model_encoder_layers_3_self_attn_k_proj");
         lt_site_name(q, LT_NAMING_PEFT, name, sizeof name);
         CHECK_STR(name, "");
-        lt_site_name(
-            lt_alias_find(o.aliases, "unet.down_blocks.1.attentions.0.proj_in", NULL),
+        lt_site_name(site_of(&o, "unet.down_blocks.1.attentions.0.proj_in"),
             LT_NAMING_KOHYA, name, sizeof name);
         CHECK_STR(name, "lora_unet_input_blocks_4_1_proj_in");
     }
@@ -308,8 +315,7 @@ static void test_sd2(void)
         CHECK_STR(lt_family_id(lt_model_family(o.model)), "sd2");
         CHECK(finds(&o, "lora_te_text_model_encoder_layers_22_mlp_fc1",
             "cond_stage_model.model.transformer.resblocks.22.mlp.c_fc.weight", 0));
-        CHECK(!lt_alias_find(
-            o.aliases, "lora_te_text_model_encoder_layers_23_mlp_fc1", NULL));
+        CHECK(!site_of(&o, "lora_te_text_model_encoder_layers_23_mlp_fc1"));
         CHECK(lt_model_rest(o.model,
                   lt_store_find(o.store,
                       "cond_stage_model.model.transformer.resblocks.23.mlp.c_fc.weight"))
@@ -329,8 +335,7 @@ static void test_language_models(void)
     add(&b, "transformer.h.0.mlp.c_fc.weight", 2, 4, 16);
     if (finish(&b, &o)) {
         CHECK_STR(lt_family_id(lt_model_family(o.model)), "gpt2");
-        const lt_site *s =
-            lt_alias_find(o.aliases, "base_model.model.transformer.h.0.mlp.c_fc", NULL);
+        const lt_site *s = site_of(&o, "base_model.model.transformer.h.0.mlp.c_fc");
         CHECK(s && s->transposed && s->out == 16 && s->in == 4);
         CHECK(finds(&o, "base_model.model.h.0.attn.c_attn",
             "transformer.h.0.attn.c_attn.weight", 0));
@@ -371,8 +376,8 @@ static void test_collision(void)
     add(&b, "a.b_c.weight", 2, 4, 4);
     add(&b, "a_b.c.weight", 2, 4, 4);
     if (finish(&b, &o)) {
-        bool ambiguous = false;
-        CHECK(!lt_alias_find(o.aliases, "lora_unet_a_b_c", &ambiguous) && ambiguous);
+        lt_match match = lt_alias_find(o.aliases, "lora_unet_a_b_c");
+        CHECK(match.ambiguous && !match.n_pieces);
         CHECK(finds(&o, "a.b_c", "a.b_c.weight", 0));
         CHECK(finds(&o, "a_b.c", "a_b.c.weight", 0));
     }

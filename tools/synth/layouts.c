@@ -120,11 +120,40 @@ static int by_name(const void *a, const void *b)
     return strcmp(x->name, y->name);
 }
 
+/* "flux:dev", "flux-diffusers:d=64 h=16 ...": a table, the layout, and what was published
+ * or the parameters. */
+static bool find_table(const char *name, synth_table *t)
+{
+    const char *colon = strchr(name, ':'), *suffix = "-diffusers";
+    if (!colon) return false;
+    for (const lt_named_layout *l = lt_layouts; l->id; l++) {
+        size_t n = strlen(l->id), rest = (size_t)(colon - name) - n;
+        if (strncmp(name, l->id, n) || (size_t)(colon - name) < n) continue;
+        t->is_public = rest == strlen(suffix) && !strncmp(name + n, suffix, rest);
+        if (rest && !t->is_public) continue;
+        t->layout = l->layout;
+        t->params = colon + 1;
+        for (const lt_layout_variant *v = l->layout->variants; v->id; v++)
+            if (!strcmp(v->id, colon + 1)) t->params = v->params;
+        return true;
+    }
+    return false;
+}
+
 lt_status synth_layout_init(
     synth_layout *layout, const char *name, lt_dtype dtype, lt_error *err)
 {
     *layout = (synth_layout){ 0 };
     size_t at = 0;
+    synth_table table;
+    if (find_table(name, &table)) {
+        synth_builder b = { .layout = layout, .prefix = "", .dtype = dtype, .err = err };
+        layout->name = "table";
+        synth_rule_table(&b, &table);
+        if (!b.status)
+            qsort(layout->items, layout->count, sizeof *layout->items, by_name);
+        return b.status;
+    }
     while (at < N_LAYOUTS && strcmp(layouts[at].name, name))
         at++;
     if (at == N_LAYOUTS) return lt_error_set(err, LT_ERR_ARG, "no layout '%s'", name);

@@ -13,7 +13,8 @@ typedef struct synth_layout {
     lt_arena arena;
 } synth_layout;
 
-/* LT_ERR_ARG when there is no such layout. Release it in any case. */
+/* Also "TABLE:VARIANT" and "TABLE-diffusers:PARAMETERS" for the library's layout tables.
+ * LT_ERR_ARG when there is no such layout. Release it in any case. */
 lt_status synth_layout_init(
     synth_layout *layout, const char *name, lt_dtype dtype, lt_error *err) LT_MUST_USE;
 void synth_layout_release(synth_layout *layout);

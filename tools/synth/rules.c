@@ -10,7 +10,7 @@
 
 struct shape {
     unsigned n;
-    uint64_t d[4];
+    uint64_t d[LT_MAX_DIMS];
 };
 
 #define VECTOR(a) ((struct shape){ 1, { a } })
@@ -323,6 +323,25 @@ void synth_rule_vae(synth_builder *b, const void *params)
     conv(b, 3, c, 3, "decoder.conv_out");
     conv(b, 2 * z, 2 * z, 1, "quant_conv");
     conv(b, z, z, 1, "post_quant_conv");
+}
+
+/* ---- denoisers whose layout is a table ------------------------------------------------
+ */
+
+static void add_listed(
+    void *ctx, const char *name, const uint64_t *shape, unsigned n_dims)
+{
+    synth_builder *b = ctx;
+    struct shape s = { .n = n_dims };
+    for (unsigned i = 0; i < n_dims; i++)
+        s.d[i] = shape[i];
+    add(b, b->dtype, s, name);
+}
+
+void synth_rule_table(synth_builder *b, const void *params)
+{
+    const synth_table *t = params;
+    lt_layout_each(t->layout, t->params, t->is_public, add_listed, b);
 }
 
 /* ---- language models ------------------------------------------------------------------

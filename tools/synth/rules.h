@@ -5,6 +5,7 @@
 #define SYNTH_RULES_H
 
 #include "layouts.h"
+#include "model/layouts.h"
 
 typedef struct synth_builder {
     synth_layout *layout;
@@ -43,12 +44,20 @@ typedef struct synth_llama {
     unsigned vocab, width, inner, layers, kv_width;
 } synth_llama;
 
+/* A denoiser of one of the library's layout tables. */
+typedef struct synth_table {
+    const lt_layout *layout;
+    const char *params;
+    bool is_public;
+} synth_table;
+
 typedef void (*synth_rule)(synth_builder *b, const void *params);
 
 void synth_rule_unet(synth_builder *b, const void *params);
 void synth_rule_clip(synth_builder *b, const void *params);
 void synth_rule_openclip(synth_builder *b, const void *params);
 void synth_rule_vae(synth_builder *b, const void *params);
+void synth_rule_table(synth_builder *b, const void *params);
 void synth_rule_llama(synth_builder *b, const void *params);
 
 #endif

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT */
+/* What the families of diffusion transformers have in common: how their parts stand in
+ * files and what adapters call them. */
+#ifndef LT_MODEL_FAMILY_DIT_H
+#define LT_MODEL_FAMILY_DIT_H
+
+#include "model/family.h"
+
+/* In the layout a denoiser was published in: alone, or in one file with other parts. */
+#define DIT_NATIVE(the_layout)                                                        \
+    .id = "transformer", .title = "transformer",                                      \
+    .prefixes = { "model.diffusion_model.", "diffusion_model.", "model.model.", "" }, \
+    .kohya = { "lora_unet_", "lora_transformer_", "lora_unet__" },                    \
+    .diffusers = { "transformer." }, .is_main = true, .kohya_native = true,           \
+    .layout = the_layout
+
+/* In diffusers' layout: alone, or in a pipeline's folder. */
+#define DIT_PUBLIC(the_layout)                                              \
+    .id = "transformer", .title = "transformer",                            \
+    .prefixes = { "transformer.", "diffusion_model.", "" },                 \
+    .kohya = { "lora_unet_", "lora_transformer_", "lora_unet__" },          \
+    .diffusers = { "transformer." }, .is_main = true, .kohya_native = true, \
+    .layout = the_layout, .is_public = true
+
+/* A CLIP text encoder in transformers' names, in a single file or a pipeline's folder. */
+#define DIT_CLIP(id_, title_, in_file, in_folder, kohya_)               \
+    {                                                                   \
+        .id = id_, .title = title_, .prefixes = { in_file, in_folder }, \
+        .kohya = { kohya_ }, .diffusers = { in_folder, in_file },       \
+        .rename = lt_rename_clip, .is_standard = lt_standard_clip       \
+    }
+
+/* Another text encoder, named by its own tensors. */
+#define DIT_ENCODER(id_, title_, in_file, in_folder, ...)               \
+    {                                                                   \
+        .id = id_, .title = title_, .prefixes = { in_file, in_folder }, \
+        .kohya = { __VA_ARGS__ }, .diffusers = {                        \
+            in_folder,                                                  \
+            in_file                                                     \
+        }                                                               \
+    }
+
+#define DIT_VAE                                                                    \
+    {                                                                              \
+        .id = "vae", .title = "VAE", .prefixes = { "first_stage_model.", "vae." }, \
+        .no_adapter = true                                                         \
+    }
+
+#endif
