@@ -114,6 +114,23 @@ static size_t split_named(const char *name, lt_part *part)
     return 0;
 }
 
+/* XLabs numbers the streams of a block: x.qkv_lora1.down.weight. */
+static size_t split_numbered(const char *name, size_t size, lt_part *part)
+{
+    static const lt_suffix endings[] = {
+        { ".down.weight", LT_PART_DOWN },
+        { ".up.weight", LT_PART_UP },
+    };
+    for (int i = 0; i < 2; i++) {
+        size_t n = stem_size(name, size, endings[i].text);
+        if (n < 7 || memcmp(name + n - 6, "_lora", 5) != 0) continue;
+        if (name[n - 1] != '1' && name[n - 1] != '2') continue;
+        *part = endings[i].part;
+        return n;
+    }
+    return 0;
+}
+
 size_t lt_split_name(const char *name, const lt_kind **kind, lt_part *part)
 {
     size_t size = strlen(name), best = 0;
@@ -135,5 +152,6 @@ size_t lt_split_name(const char *name, const lt_kind **kind, lt_part *part)
     }
     if (best) return best;
     *kind = &lt_kind_lora;
-    return split_named(name, part);
+    best = split_named(name, part);
+    return best ? best : split_numbered(name, size, part);
 }

@@ -17,8 +17,9 @@
 /* How a name stands for a site; it is kept in the lower bits beside the site's index. */
 enum how {
     AS_IT_IS,
-    SWAPPED, /* its halves the other way round */
-    HEAD,    /* for the native module whose first part the site is */
+    SWAPPED,   /* its halves the other way round */
+    HEAD,      /* for the native module whose first part the site is */
+    HEAD_OF_3, /* for its first three parts */
     N_HOWS
 };
 
@@ -114,6 +115,23 @@ static lt_status put_path(lt_alias_map *m, size_t index, const char *path, lt_er
     return st;
 }
 
+static lt_status put_respelled(
+    lt_alias_map *m, size_t index, const char *path, lt_error *err)
+{
+    const lt_component *c = lt_model_site(m->model, index)->component;
+    lt_status st = LT_OK;
+    for (const lt_respelling *r = c->respellings; r && r->end && !st; r++) {
+        size_t n = lt_stem_size(path, r->end);
+        if (!n) continue;
+        char *other = lt_arena_printf(&m->arena, err, "%.*s%s", (int)n, path, r->instead);
+        if (!other) return LT_ERR_NOMEM;
+        for (int i = 0; i < 3 && c->diffusers[i] && !st; i++)
+            st = put_dotted(m, index, c->diffusers[i], other, err);
+        if (!st && c->is_main) st = put_dotted(m, index, "", other, err);
+    }
+    return st;
+}
+
 /* The path with each wrapper of the family added, or removed where it is there. */
 static lt_status put_wrapped(
     lt_alias_map *m, size_t index, const char *path, lt_error *err)
@@ -132,16 +150,45 @@ static lt_status put_wrapped(
     return st;
 }
 
-/* The native name: of the site, or of the module that it is the first part of. Other
- * parts have none. */
+/* The native name means the site, or the module that it is the first part of in a file
+ * that keeps them apart. Other parts have none. */
+static bool is_native_head(const lt_site *s)
+{
+    bool whole = s->rows == lt_tensor_rows(s->tensor);
+    return whole && !(s->component->is_public && s->part);
+}
+
+static enum how how_native(const lt_site *s)
+{
+    if (!s->component->is_public) return AS_IT_IS;
+    if (s->parts > 1) return HEAD;
+    return s->swapped ? SWAPPED : AS_IT_IS;
+}
+
 static lt_status put_native(lt_alias_map *m, size_t index, lt_error *err)
 {
     const lt_site *s = lt_model_site(m->model, index);
-    bool apart = s->component->is_public && s->parts > 1;
-    bool whole = s->rows == lt_tensor_rows(s->tensor);
-    if (!whole || (apart && s->part) || !strcmp(s->native, s->path)) return LT_OK;
-    m->how = apart ? HEAD : s->swapped && s->component->is_public ? SWAPPED : AS_IT_IS;
+    if (!is_native_head(s) || !strcmp(s->native, s->path)) return LT_OK;
+    m->how = how_native(s);
     return put_path(m, index, s->native, err);
+}
+
+/* Other names of the native module, or of its first three parts. */
+static lt_status put_aliases(lt_alias_map *m, size_t index, lt_error *err)
+{
+    const lt_site *s = lt_model_site(m->model, index);
+    const lt_layout *layout = s->component->layout;
+    char name[256];
+    lt_status st = LT_OK;
+    for (const lt_layout_alias *a = layout ? layout->aliases : NULL; a && a->name && !st;
+         a++) {
+        bool some = a->parts == 3 && s->parts > 3 && s->part == 0;
+        if (a->parts ? !some : !is_native_head(s)) continue;
+        if (!lt_layout_alias_name(a, s->native, name, sizeof name)) continue;
+        m->how = some ? HEAD_OF_3 : how_native(s);
+        st = put_path(m, index, name, err);
+    }
+    return st;
 }
 
 static lt_status put_site(lt_alias_map *m, size_t index, lt_error *err)
@@ -150,13 +197,15 @@ static lt_status put_site(lt_alias_map *m, size_t index, lt_error *err)
     m->filling = &m->exact;
     m->how = s->swapped && !s->component->is_public ? SWAPPED : AS_IT_IS;
     lt_status st = *s->path ? put_path(m, index, s->path, err) : LT_OK;
+    if (!st) st = put_respelled(m, index, s->path, err);
     if (!st) st = put_native(m, index, err);
+    if (!st) st = put_aliases(m, index, err);
     m->filling = &m->wrapped;
     m->how = AS_IT_IS;
     return st ? st : put_wrapped(m, index, s->path, err);
 }
 
-/* Parts that lie in tensors of their own, each to the one that follows it. */
+/* Parts of native modules, each to the one that follows it. */
 static lt_status chain_parts(lt_alias_map *m, lt_error *err)
 {
     lt_map last = { 0 };
@@ -165,7 +214,7 @@ static lt_status chain_parts(lt_alias_map *m, lt_error *err)
         for (size_t i = 0; i < lt_model_site_count(m->model) && !st; i++) {
             const lt_site *s = lt_model_site(m->model, i);
             size_t before;
-            if (!s->component->is_public || s->parts < 2 || s->part != part) continue;
+            if (s->parts < 2 || s->part != part) continue;
             before = part ? lt_map_get(&last, s->native) : LT_MAP_NONE;
             if (part && before == LT_MAP_NONE) continue;
             if (part) m->next[before] = i;
@@ -222,13 +271,12 @@ static void add_piece(lt_match *match, const lt_site *s)
     match->in = s->in;
 }
 
-/* All parts of a native module, or nothing where one is missing or has other inputs. */
-static lt_match match_parts(const lt_alias_map *map, size_t head)
+/* So many parts of a native module from the first on, or nothing where one is missing or
+ * has other inputs. */
+static lt_match match_parts(const lt_alias_map *map, size_t head, unsigned parts)
 {
     lt_match match = { 0 };
-    unsigned parts = lt_model_site(map->model, head)->parts;
-    for (size_t i = head; i != LT_MAP_NONE && match.n_pieces < LT_MAX_PIECES;
-         i = map->next[i]) {
+    for (size_t i = head; i != LT_MAP_NONE && match.n_pieces < parts; i = map->next[i]) {
         const lt_site *s = lt_model_site(map->model, i);
         if (match.n_pieces && s->in != match.in) break;
         add_piece(&match, s);
@@ -245,7 +293,8 @@ lt_match lt_alias_find(const lt_alias_map *map, const char *name)
     if (found == LT_MAP_NONE || match.ambiguous) return match;
     size_t i = found / N_HOWS;
     switch ((enum how)(found % N_HOWS)) {
-    case HEAD: return match_parts(map, i);
+    case HEAD: return match_parts(map, i, lt_model_site(map->model, i)->parts);
+    case HEAD_OF_3: return match_parts(map, i, 3);
     case SWAPPED:
         /* The module's first rows are the file's second half. */
         add_piece(&match, &lt_model_site(map->model, i)->halves[1]);

@@ -33,11 +33,17 @@ typedef struct lt_rename {
 
 #define LT_MAX_RENAMES 4
 
+/* What some programs write instead of the end of a module's public path. */
+typedef struct lt_respelling {
+    const char *end, *instead;
+} lt_respelling;
+
 struct lt_component {
     const char *id, *title;
-    const char *prefixes[4];     /* in the file; NULL ends. The longest match wins */
-    const char *kohya[3];        /* module name prefixes; the first is written */
-    const char *diffusers[3];    /* the same */
+    const char *prefixes[4];          /* in the file; NULL ends. The longest match wins */
+    const char *kohya[3];             /* module name prefixes; the first is written */
+    const char *diffusers[3];         /* the same */
+    const lt_respelling *respellings; /* end NULL ends; NULL: none */
     const char *const *wrappers; /* path prefixes that heads add or drop, NULL ends */
     bool is_main;
     bool kohya_native;       /* kohya spells the native path, not the public one */
@@ -89,6 +95,7 @@ int lt_rename_unet_diffusers(const char *native, lt_rename out[LT_MAX_RENAMES]);
 /* The same where the lowest level has attention, as in SDXL. */
 int lt_rename_unet_diffusers_xl(const char *native, lt_rename out[LT_MAX_RENAMES]);
 bool lt_standard_unet(const char *path);
+extern const lt_respelling lt_respellings_unet[], lt_respellings_clip[];
 int lt_rename_clip(const char *native, lt_rename out[LT_MAX_RENAMES]);
 int lt_rename_openclip(const char *native, lt_rename out[LT_MAX_RENAMES]);
 int lt_rename_openclip_sd2(const char *native, lt_rename out[LT_MAX_RENAMES]);

@@ -27,7 +27,8 @@
     {                                                                   \
         .id = id_, .title = title_, .prefixes = { in_file, in_folder }, \
         .kohya = { kohya_ }, .diffusers = { in_folder, in_file },       \
-        .rename = lt_rename_clip, .is_standard = lt_standard_clip       \
+        .rename = lt_rename_clip, .respellings = lt_respellings_clip,   \
+        .is_standard = lt_standard_clip                                 \
     }
 
 /* Another text encoder, named by its own tensors. */

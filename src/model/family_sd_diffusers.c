@@ -15,18 +15,19 @@
         0                                                                        \
     }
 
-#define UNET(how, native)                                                      \
-    {                                                                          \
-        .id = "unet", .title = "U-Net", .prefixes = { "unet.", "" },           \
-        .kohya = { "lora_unet_" }, .diffusers = { "unet." }, .is_main = true,  \
-        .kohya_native = native, .rename = how, .is_standard = lt_standard_unet \
+#define UNET(how, native)                                                          \
+    {                                                                              \
+        .id = "unet", .title = "U-Net", .prefixes = { "unet.", "" },               \
+        .kohya = { "lora_unet_" }, .diffusers = { "unet." }, .is_main = true,      \
+        .kohya_native = native, .rename = how, .respellings = lt_respellings_unet, \
+        .is_standard = lt_standard_unet                                            \
     }
 
 #define TEXT_ENCODER(id_, title_, prefix, ...)                                        \
     {                                                                                 \
         .id = id_, .title = title_, .prefixes = { prefix }, .kohya = { __VA_ARGS__ }, \
         .diffusers = { prefix }, .rename = lt_rename_clip,                            \
-        .is_standard = lt_standard_clip                                               \
+        .respellings = lt_respellings_clip, .is_standard = lt_standard_clip           \
     }
 
 static const lt_component sd_components[] = {

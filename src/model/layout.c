@@ -120,6 +120,14 @@ static bool write_path(const char *prefix, unsigned index, const char *name, siz
     return length >= 0 && (size_t)length < size;
 }
 
+bool lt_layout_alias_name(
+    const lt_layout_alias *alias, const char *native, char *dst, size_t size)
+{
+    unsigned index;
+    const char *rest = match_group(alias->native, native, &index);
+    return rest && !*rest && write_path(alias->name, index, "", 0, dst, size);
+}
+
 bool lt_layout_native_path(const lt_layout_place *place, char *dst, size_t size)
 {
     const char *name = place->row->native;

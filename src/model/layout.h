@@ -47,9 +47,16 @@ typedef struct lt_layout_variant {
     const char *id, *params;
 } lt_layout_variant;
 
+/* Another name of a native module, or of its first parts. */
+typedef struct lt_layout_alias {
+    const char *name, *native; /* whole paths, # being the block's index in both */
+    unsigned char parts;       /* how many public modules it covers; 0: all of it */
+} lt_layout_alias;
+
 typedef struct lt_layout {
     const lt_layout_group *groups;     /* native NULL ends; at most LT_MAX_GROUPS */
     const lt_layout_variant *variants; /* id NULL ends */
+    const lt_layout_alias *aliases;    /* name NULL ends; NULL: none */
 } lt_layout;
 
 /* What a file in one of the layouts says about the blocks. */
@@ -74,6 +81,11 @@ typedef struct lt_layout_place {
 /* Finds a weight by its name without the component's prefix; false when the table has
  * none, and for biases and bare tensors. */
 bool lt_layout_find(const lt_layout_view *view, const char *name, lt_layout_place *place);
+
+/* The alias' name for the module of that native path, into dst; false when it is not one
+ * of that module. */
+bool lt_layout_alias_name(
+    const lt_layout_alias *alias, const char *native, char *dst, size_t size);
 
 /* Module paths, without ".weight", into dst; false when that does not fit. */
 bool lt_layout_native_path(const lt_layout_place *place, char *dst, size_t size);

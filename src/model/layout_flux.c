@@ -28,6 +28,19 @@
     { "linear1", "attn.to_q attn.to_k attn.to_v proj_mlp", "7d,d", B, 3 }, \
         { "linear2", "proj_out", "d,5d", B, 0 }, NORMS("", "norm_q", "norm_k")
 
+/* XLabs' adapters, which speak of attention processors (1 is the image's, 2 the text's),
+ * and ComfyUI's name for the attention's part of linear1. */
+static const lt_layout_alias aliases[] = {
+    { "double_blocks.#.processor.qkv_lora1", "double_blocks.#.img_attn.qkv", 0 },
+    { "double_blocks.#.processor.qkv_lora2", "double_blocks.#.txt_attn.qkv", 0 },
+    { "double_blocks.#.processor.proj_lora1", "double_blocks.#.img_attn.proj", 0 },
+    { "double_blocks.#.processor.proj_lora2", "double_blocks.#.txt_attn.proj", 0 },
+    { "single_blocks.#.processor.qkv", "single_blocks.#.linear1", 3 },
+    { "single_blocks.#.processor.proj", "single_blocks.#.linear2", 0 },
+    { "single_blocks.#.linear1_qkv", "single_blocks.#.linear1", 3 },
+    { 0 },
+};
+
 static const lt_layout_row flux_double[] = {
     DOUBLE_STREAMS,
     { "img_mod.lin", "norm1.linear", "6d,d", B, 0 },
@@ -75,7 +88,7 @@ static const lt_layout_variant flux_variants[] = {
     { 0 },
 };
 
-const lt_layout lt_layout_flux = { flux_groups, flux_variants };
+const lt_layout lt_layout_flux = { flux_groups, flux_variants, aliases };
 
 static const lt_layout_row chroma_double[] = { DOUBLE_STREAMS, { 0 } };
 static const lt_layout_row chroma_single[] = { SINGLE_STREAM, { 0 } };
@@ -117,4 +130,4 @@ static const lt_layout_variant chroma_variants[] = {
     { 0 },
 };
 
-const lt_layout lt_layout_chroma = { chroma_groups, chroma_variants };
+const lt_layout lt_layout_chroma = { chroma_groups, chroma_variants, aliases };

@@ -96,4 +96,4 @@ static const lt_layout_variant variants[] = {
     { 0 },
 };
 
-const lt_layout lt_layout_sd3 = { groups, variants };
+const lt_layout lt_layout_sd3 = { groups, variants, NULL };

@@ -7,6 +7,15 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Its text encoders before PEFT. */
+const lt_respelling lt_respellings_clip[] = {
+    { ".self_attn.q_proj", ".self_attn.to_q" },
+    { ".self_attn.k_proj", ".self_attn.to_k" },
+    { ".self_attn.v_proj", ".self_attn.to_v" },
+    { ".self_attn.out_proj", ".self_attn.to_out" },
+    { 0 },
+};
+
 int lt_rename_clip(const char *native, lt_rename out[LT_MAX_RENAMES])
 {
     size_t n = lt_stem_size(native, ".weight");

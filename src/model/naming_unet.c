@@ -8,6 +8,15 @@
 #include <stdio.h>
 #include <string.h>
 
+/* The attention processors of diffusers before PEFT. */
+const lt_respelling lt_respellings_unet[] = {
+    { ".to_q", ".processor.to_q" },
+    { ".to_k", ".processor.to_k" },
+    { ".to_v", ".processor.to_v" },
+    { ".to_out.0", ".processor.to_out" },
+    { 0 },
+};
+
 static const struct leaf {
     const char *ldm, *diffusers;
 } resnet_leaves[] = {

@@ -133,6 +133,123 @@ def both_layouts(mini, adapter, files, work, label):
     return merged["public"]
 
 
+# ---- spellings -----------------------------------------------------------------------
+
+def flattened(prefix):
+    return lambda path: prefix + path.replace(".", "_")
+
+
+def dotted(prefix):
+    return lambda path: prefix + path
+
+
+KOHYA_KEYS = ".lora_down.weight", ".lora_up.weight"
+PEFT_KEYS = ".lora_A.weight", ".lora_B.weight"
+RAW_KEYS = ".lora_A.default.weight", ".lora_B.default.weight"
+
+# How programs spell a module path of the published layout, or of diffusers'.
+SPELLINGS = {
+    "native": {
+        "kohya": (flattened("lora_unet_"), KOHYA_KEYS),
+        "ComfyUI": (dotted("diffusion_model."), KOHYA_KEYS),
+        "ai-toolkit": (dotted("diffusion_model."), PEFT_KEYS),
+        "fal": (dotted("base_model.model."), PEFT_KEYS),
+        "BFL": (dotted(""), PEFT_KEYS),
+    },
+    "public": {
+        "diffusers": (dotted("transformer."), PEFT_KEYS),
+        "PEFT": (dotted("base_model.model."), PEFT_KEYS),
+        "raw PEFT": (dotted("transformer."), RAW_KEYS),
+        "OneTrainer": (flattened("lora_transformer_"), KOHYA_KEYS),
+        "SimpleTuner": (flattened("lycoris_"), KOHYA_KEYS),
+        "bare": (dotted(""), PEFT_KEYS),
+        "musubi": (flattened("lora_unet_"), KOHYA_KEYS),
+    },
+}
+
+
+def paths_of(model):
+    return [name[:-len(".weight")] for name, t in load_file(model).items()
+            if name.endswith(".weight") and t.ndim > 1]
+
+
+def random_factors(model, paths, rank=3):
+    """Path -> (down, up), of matrices only."""
+    generator = torch.Generator().manual_seed(5)
+    tensors, factors = load_file(model), {}
+    for path in paths:
+        out, columns = tensors[f"{path}.weight"].flatten(1).shape
+        if tensors[f"{path}.weight"].ndim == 2:
+            factors[path] = (0.1 * torch.randn(rank, columns, generator=generator),
+                             0.1 * torch.randn(out, rank, generator=generator))
+    return factors
+
+
+def spelled(factors, spelling, path):
+    spell, (down, up) = spelling
+    tensors = {}
+    for module, (a, b) in factors.items():
+        tensors |= {spell(module) + down: a, spell(module) + up: b}
+    save_file(tensors, path)
+    return path
+
+
+def check_spellings(mini, files, work):
+    """Every spelling merges to the same bytes, in both layouts of the model."""
+    for layout, spellings in SPELLINGS.items():
+        model = files["base", layout]
+        factors = random_factors(model, paths_of(model))
+        images = {target: {} for target in ("native", "public")}
+        for name, spelling in spellings.items():
+            adapter = spelled(factors, spelling, work / "spelled.safetensors")
+            for target in images:
+                out = work / "spelled.merged.safetensors"
+                done = merge(files["base", target], [adapter], out)
+                check(done["modules_applied"] == len(factors), f"{done['modules_applied']} of "
+                      f"{len(factors)} modules", f"{mini.table} {name} on {target}")
+                images[target][name] = out.read_bytes()
+        for target, found in images.items():
+            check(len(set(found.values())) == 1, f"{layout} spellings differ on {target}: "
+                  f"{list(found)}", mini.table)
+
+
+def test_flux_extras(work):
+    """XLabs' names, and ComfyUI's for the attention's part of linear1."""
+    files = FLUX.make(work)
+    d, factors = FLUX.width, {}
+    everything = random_factors(files["base", "native"], paths_of(files["base", "native"]))
+    wanted, xlabs = {}, {}
+    for path, (a, b) in everything.items():
+        kind, _, rest = path.partition(".")
+        block = rest.partition(".")[0]
+        stem = f"{kind}.{block}.processor."
+        if path.endswith(("_attn.qkv", "_attn.proj")):
+            stream = 1 if ".img_attn." in path else 2
+            xlabs[f"{stem}{path.rpartition('.')[2]}_lora{stream}"] = a, b
+        elif path.endswith(".linear1"):
+            b = torch.cat([b[:3 * d], torch.zeros_like(b[3 * d:])])
+            xlabs[f"{stem}qkv_lora"] = a, b[:3 * d].contiguous()
+            factors[path + "_qkv"] = a, b[:3 * d].contiguous()
+        elif path.endswith(".linear2"):
+            xlabs[f"{stem}proj_lora"] = a, b
+        else:
+            continue
+        wanted[path] = a, b
+    only = {path: pair for path, pair in wanted.items() if path.endswith("linear1")}
+    cases = (("XLabs", xlabs, (dotted(""), (".down.weight", ".up.weight")), wanted),
+             ("linear1_qkv", factors, SPELLINGS["native"]["ComfyUI"], only))
+    for name, given, spelling, same in cases:
+        for target in "native", "public":
+            outs = []
+            for label, pairs, how in ((name, given, spelling),
+                                      ("plain", same, SPELLINGS["native"]["kohya"])):
+                adapter = spelled(pairs, how, work / f"{label}.safetensors")
+                outs.append(work / f"{label}.{target}.safetensors")
+                done = merge(files["base", target], [adapter], outs[-1])
+                check(done["modules_applied"] == len(pairs), f"{done['modules_applied']} modules", label)
+            check(outs[0].read_bytes() == outs[1].read_bytes(), f"{name} on {target}", "extras")
+
+
 def check_mini(mini, work):
     files = mini.make(work)
     base = mini.model(files["base", "public"])
@@ -169,6 +286,8 @@ def check_mini(mini, work):
         if tensor.ndim > 1 and name != "pos_embed.pos_embed":
             at_most(difference(again[name], tensor), 2e-5, f"{mini.table}: full rank", name)
 
+    check_spellings(mini, files, work)
+
     expected = mini.run(mini.model(merged))
     unchanged = mini.run(base)
     check(difference(unchanged, expected) > 100 * OUTPUT, "the adapter changes the output", mini.table)
@@ -189,4 +308,4 @@ def test_sd3(work):
 
 
 if __name__ == "__main__":
-    run_tests(test_flux, test_chroma, test_sd3)
+    run_tests(test_flux, test_chroma, test_sd3, test_flux_extras)
