@@ -6,6 +6,7 @@
 
 #include "base/digest.h"
 #include "files.h"
+#include "loratool/model.h"
 #include "model/layouts.h"
 
 #include <stdlib.h>
@@ -286,10 +287,130 @@ static void test_cuts(void)
     CHECK(!lt_layout_part_rows(&place, 0, UINT64_MAX, UINT64_MAX, &row0, &rows));
 }
 
+/* ---- whole models -------------------------------------------------------------------
+ */
+
+/* What a published model is recognised as, and how many modules kohya-style trainers name
+ * in it. */
+static const struct recognised {
+    const char *layout, *variant, *family;
+    size_t standard;
+} recognised[] = {
+    { "flux", "dev", "flux", 304 },
+    { "flux", "schnell", "flux", 304 },
+    { "chroma", "chroma", "chroma", 228 },
+    { "sd3", "medium", "sd3", 237 },
+    { "sd3", "3.5-medium", "sd3", 263 },
+    { "sd3", "3.5-large", "sd3", 377 },
+};
+
+/* A file with the list's shapes whose data is a hole. */
+static lt_store *hollow_store(const struct list *l, const char *prefix)
+{
+    size_t room = 400 * l->count + 64, used = 8;
+    char *text = malloc(room);
+    lt_store *store = NULL;
+    uint64_t at = 0;
+    for (size_t i = 0; i < l->count; i++) {
+        const struct entry *e = &l->items[i];
+        uint64_t size = 2;
+        used += (size_t)snprintf(text + used, room - used,
+            "%s\"%s%s\":{\"dtype\":\"F16\",\"shape\":[", i ? "," : "{", prefix, e->name);
+        for (unsigned d = 0; d < e->n_dims; d++) {
+            size *= e->shape[d];
+            used += (size_t)snprintf(text + used, room - used, "%s%llu", d ? "," : "",
+                (unsigned long long)e->shape[d]);
+        }
+        used +=
+            (size_t)snprintf(text + used, room - used, "],\"data_offsets\":[%llu,%llu]}",
+                (unsigned long long)at, (unsigned long long)(at + size));
+        at += size;
+    }
+    text[used++] = '}';
+    for (int i = 0; i < 8; i++)
+        text[i] = (char)((used - 8) >> 8 * i);
+    CHECK(!write_bytes(path, text, used) && !truncate(path, (off_t)(used + at)));
+    CHECK(!lt_store_open(&store, path, NULL));
+    free(text);
+    return store;
+}
+
+/* A site's name in each naming leads back to its rows, or to all that it is the first of.
+ */
+static void check_names(const lt_alias_map *aliases, const lt_site *s)
+{
+    for (int naming = 0; naming < LT_NAMING_COUNT; naming++) {
+        char name[512];
+        lt_site_name(s, (lt_naming)naming, name, sizeof name);
+        if (!*name) continue;
+        lt_match match = lt_alias_find(aliases, name);
+        bool swaps = lt_site_swaps(s, (lt_naming)naming);
+        bool ok = match.n_pieces == (swaps ? 2 : 1) && match.out == s->out
+            && match.in == s->in && match.pieces[0].site->tensor == s->tensor
+            && match.pieces[0].site->row0 == s->row0 + (swaps ? s->rows / 2 : 0);
+        if (!CHECK(ok)) printf("    %s\n", name);
+    }
+}
+
+/* Modules of a block in the family's own spelling tell the family. */
+static void check_adapter(const lt_model *model, lt_naming naming, const char *family)
+{
+    lt_module_hint hints[64];
+    static char names[64][512];
+    size_t n = 0;
+    for (size_t i = 0; i < lt_model_site_count(model) && n < 64; i++) {
+        const lt_site *s = lt_model_site(model, i);
+        lt_site_name(s, naming, names[n], sizeof names[n]);
+        if (!*names[n] || !s->standard) continue;
+        hints[n] = (lt_module_hint){ names[n], s->in, 2 };
+        n++;
+    }
+    const char *told = lt_family_id(lt_family_of_adapter(hints, n));
+    if (!CHECK(n && !strcmp(told, family))) printf("    %s: %s\n", names[0], told);
+}
+
+static void check_model(const struct recognised *r, bool is_public, const char *prefix)
+{
+    const lt_layout *layout = layout_of(r->layout);
+    struct list l = list_of(layout, params_of(layout, r->variant), is_public);
+    lt_store *store = hollow_store(&l, prefix);
+    lt_model *model = NULL;
+    lt_alias_map *aliases = NULL;
+    size_t standard = 0;
+    CHECK(store && !lt_model_new(&model, store, NULL));
+    CHECK(!lt_alias_map_new(&aliases, model, NULL));
+    CHECK_STR(lt_family_id(lt_model_family(model)), r->family);
+    for (size_t i = 0; i < lt_model_site_count(model); i++) {
+        const lt_site *s = lt_model_site(model, i);
+        standard += s->standard && lt_site_serves(s, LT_NAMING_KOHYA);
+        check_names(aliases, s);
+    }
+    if (!is_public && !CHECK(standard == r->standard))
+        printf("    %s %s: %zu modules\n", r->layout, r->variant, standard);
+    bool chroma = !strcmp(r->family, "chroma"); /* its modules are FLUX.1's too */
+    lt_naming naming = lt_family_naming(lt_model_family(model));
+    check_adapter(model, naming, chroma ? "flux" : r->family);
+    lt_alias_map_free(aliases);
+    lt_model_free(model);
+    lt_store_close(store);
+    free(l.items);
+}
+
+static void test_models(void)
+{
+    for (size_t i = 0; i < sizeof recognised / sizeof *recognised; i++) {
+        check_model(&recognised[i], false, "");
+        check_model(&recognised[i], false, "model.diffusion_model.");
+        check_model(&recognised[i], true, "");
+        check_model(&recognised[i], true, "transformer.");
+    }
+}
+
 int main(void)
 {
     static const unit_test tests[] = { TEST(test_published), TEST(test_all_listed),
-        TEST(test_round_trips), TEST(test_strangers), TEST(test_cuts) };
+        TEST(test_round_trips), TEST(test_strangers), TEST(test_cuts),
+        TEST(test_models) };
     temp_path(path, sizeof path, "layout");
     int rc = RUN_TESTS(tests);
     unlink(path);
