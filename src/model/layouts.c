@@ -5,5 +5,6 @@ const lt_named_layout lt_layouts[] = {
     { "flux", &lt_layout_flux },
     { "chroma", &lt_layout_chroma },
     { "sd3", &lt_layout_sd3 },
+    { "wan", &lt_layout_wan },
     { 0 },
 };

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: MIT */
+/* Wan 2.1 and 2.2 (Alibaba): text to video, and image to video, which has more input
+ * channels and in 2.1 attends to an embedding of the image too. An A14B model of 2.2 is
+ * two denoisers of this layout. The norm that has weights is the third in native names
+ * and the second in public ones; the modulations are tables of their own. */
+#include "model/layouts.h"
+
+#define B LT_ROW_BIAS
+#define T LT_ROW_TENSOR
+
+#define ATTENTION(native, public)                                        \
+    { native ".q", public ".to_q", "d,d", B, 0 },                        \
+        { native ".k", public ".to_k", "d,d", B, 0 },                    \
+        { native ".v", public ".to_v", "d,d", B, 0 },                    \
+        { native ".o", public ".to_out.0", "d,d", B, 0 },                \
+        { native ".norm_q.weight", public ".norm_q.weight", "d", T, 0 }, \
+    {                                                                    \
+        native ".norm_k.weight", public ".norm_k.weight", "d", T, 0      \
+    }
+
+static const lt_layout_row block[] = {
+    ATTENTION("self_attn", "attn1"),
+    ATTENTION("cross_attn", "attn2"),
+    { "norm3.weight", "norm2.weight", "d", T, 0 },
+    { "norm3.bias", "norm2.bias", "d", T, 0 },
+    { "ffn.0", "ffn.net.0.proj", "f,d", B, 0 },
+    { "ffn.2", "ffn.net.2", "d,f", B, 0 },
+    { "modulation", "scale_shift_table", "1,6,d", T, 0 },
+    { 0 },
+};
+
+static const lt_layout_row block_image[] = {
+    { "k_img", "add_k_proj", "d,d", B, 0 },
+    { "v_img", "add_v_proj", "d,d", B, 0 },
+    { "norm_k_img.weight", "norm_added_k.weight", "d", T, 0 },
+    { 0 },
+};
+
+static const lt_layout_row image[] = {
+    { "0.weight", "norm1.weight", "1280", T, 0 },
+    { "0.bias", "norm1.bias", "1280", T, 0 },
+    { "1", "ff.net.0.proj", "1280,1280", B, 0 },
+    { "3", "ff.net.2", "d,1280", B, 0 },
+    { "4.weight", "norm2.weight", "d", T, 0 },
+    { "4.bias", "norm2.bias", "d", T, 0 },
+    { 0 },
+};
+
+#define EMBEDDER "condition_embedder."
+
+static const lt_layout_row whole[] = {
+    { "patch_embedding", NULL, "d,i,1,2,2", B, 0 },
+    { "text_embedding.0", EMBEDDER "text_embedder.linear_1", "d,4096", B, 0 },
+    { "text_embedding.2", EMBEDDER "text_embedder.linear_2", "d,d", B, 0 },
+    { "time_embedding.0", EMBEDDER "time_embedder.linear_1", "d,256", B, 0 },
+    { "time_embedding.2", EMBEDDER "time_embedder.linear_2", "d,d", B, 0 },
+    { "time_projection.1", EMBEDDER "time_proj", "6d,d", B, 0 },
+    { "head.head", "proj_out", "4o,d", B, 0 },
+    { "head.modulation", "scale_shift_table", "1,2,d", T, 0 },
+    { 0 },
+};
+
+static const lt_layout_group groups[] = {
+    { "blocks.#.", "blocks.#.", 'n', 0, LT_SPAN_ALL, block },
+    { "blocks.#.cross_attn.", "blocks.#.attn2.", 'x', 0, LT_SPAN_ALL, block_image },
+    { "img_emb.proj.", EMBEDDER "image_embedder.", 'e', 0, LT_SPAN_ALL, image },
+    { "", "", 0, 0, LT_SPAN_ALL, whole },
+    { 0 },
+};
+
+static const lt_layout_variant variants[] = {
+    { "2.1-t2v-1.3B", "d=1536 f=8960 n=30 i=16 o=16 x=0 e=0" },
+    { "2.1-t2v-14B", "d=5120 f=13824 n=40 i=16 o=16 x=0 e=0" },
+    { "2.1-i2v-14B", "d=5120 f=13824 n=40 i=36 o=16 x=40 e=1" },
+    { "2.2-i2v-A14B", "d=5120 f=13824 n=40 i=36 o=16 x=0 e=0" },
+    { "2.2-ti2v-5B", "d=3072 f=14336 n=30 i=48 o=48 x=0 e=0" },
+    { 0 },
+};
+
+const lt_layout lt_layout_wan = { groups, variants };
