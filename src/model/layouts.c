@@ -6,5 +6,6 @@ const lt_named_layout lt_layouts[] = {
     { "chroma", &lt_layout_chroma },
     { "sd3", &lt_layout_sd3 },
     { "wan", &lt_layout_wan },
+    { "qwen-image", &lt_layout_qwen_image },
     { 0 },
 };

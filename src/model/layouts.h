@@ -8,6 +8,7 @@
 extern const lt_layout lt_layout_flux, lt_layout_chroma;
 extern const lt_layout lt_layout_sd3;
 extern const lt_layout lt_layout_wan;
+extern const lt_layout lt_layout_qwen_image;
 
 /* All of them by name. */
 typedef struct lt_named_layout {

@@ -125,6 +125,10 @@ static const struct published {
         "e6088a353576dee0801188e93ab7bb4afec0a65009ef98e26f324d49a0f75a1c" },
     { "wan", "2.2-ti2v-5B", true, 825, 4999787712,
         "04153d12a1c9d925629bbf8b6d76e7dcd2a695ac8e5a404739f77bc4c32b4567" },
+    { "qwen-image", "qwen-image", false, 1933, 20430401088,
+        "412483348226e61c4081c07f33b20ad397728b1edb19ee19d7467284a1f439bc" },
+    { "qwen-image", "qwen-image", true, 1933, 20430401088,
+        "412483348226e61c4081c07f33b20ad397728b1edb19ee19d7467284a1f439bc" },
 };
 
 #define N_PUBLISHED (sizeof published / sizeof *published)
