@@ -7,5 +7,7 @@ const lt_named_layout lt_layouts[] = {
     { "sd3", &lt_layout_sd3 },
     { "wan", &lt_layout_wan },
     { "qwen-image", &lt_layout_qwen_image },
+    { "cosmos-predict2", &lt_layout_cosmos_predict2 },
+    { "anima", &lt_layout_anima },
     { 0 },
 };
