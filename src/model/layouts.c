@@ -9,5 +9,6 @@ const lt_named_layout lt_layouts[] = {
     { "qwen-image", &lt_layout_qwen_image },
     { "cosmos-predict2", &lt_layout_cosmos_predict2 },
     { "anima", &lt_layout_anima },
+    { "flux2", &lt_layout_flux2 },
     { 0 },
 };

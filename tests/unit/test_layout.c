@@ -149,6 +149,18 @@ static const struct published {
         "734d8fe6e80c3eafdcd73181dd99e3a6180dee28cb504fba4aaa1c97e2359f9d" },
     { "anima", "anima", true, 685, 2091068928,
         "1cf45d4c6a879789052e42b44a207c66684132e6762ee39aa8e7133ccb290bd5" },
+    { "flux2", "dev", false, 299, 32223281152,
+        "52a25c0b09429f6eda7dcb20065d58f9dceecd072d514c9d2cb1a89eedff6927" },
+    { "flux2", "dev", true, 331, 32223281152,
+        "b5a8522c6244a9001631a50084720e9e141edc14f66b489b3d3f95777252a02b" },
+    { "flux2", "klein-4B", false, 149, 3875544576,
+        "ad060339743430f62978fd07b793ddf5c3d07c128a6f6f1c8fa9efa0c1732aa1" },
+    { "flux2", "klein-4B", true, 169, 3875544576,
+        "ddb642340b67f0d5dd592ee74cebf44dfdc8beab8ed5a161f323d69ad07a84ab" },
+    { "flux2", "klein-9B", false, 201, 9078581248,
+        "c5910f64d4213a864a15606eb34b6e241f16c43e1e2de0f3c4e6f13bb4d17bd4" },
+    { "flux2", "klein-9B", true, 233, 9078581248,
+        "50ac14fad1d69dac33f61050e35c20fdd284cd403ed29fbd2f63c763facc1cba" },
 };
 
 #define N_PUBLISHED (sizeof published / sizeof *published)
