@@ -10,5 +10,6 @@ const lt_named_layout lt_layouts[] = {
     { "cosmos-predict2", &lt_layout_cosmos_predict2 },
     { "anima", &lt_layout_anima },
     { "flux2", &lt_layout_flux2 },
+    { "ltx", &lt_layout_ltx },
     { 0 },
 };

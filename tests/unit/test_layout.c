@@ -161,6 +161,14 @@ static const struct published {
         "c5910f64d4213a864a15606eb34b6e241f16c43e1e2de0f3c4e6f13bb4d17bd4" },
     { "flux2", "klein-9B", true, 233, 9078581248,
         "50ac14fad1d69dac33f61050e35c20fdd284cd403ed29fbd2f63c763facc1cba" },
+    { "ltx", "2B", false, 715, 1923385472,
+        "18d13723ef0e1a8286a79df0691ef53eb5faff20dd6aa08646cd1aaf4da3e6b6" },
+    { "ltx", "2B", true, 715, 1923385472,
+        "248a76003e31fd3f97282f818180e9a1897b59f45b7382cc9e46643722ea9739" },
+    { "ltx", "13B", false, 1215, 13042569344,
+        "a56aab49f8df81852e184f78e61c8cff4024039bed655d23e13aca101acfd594" },
+    { "ltx", "13B", true, 1215, 13042569344,
+        "fb431212d7f9edc174ed6a5fcc4328c75dc3cd2515add1df005cb12a9cd11c63" },
 };
 
 #define N_PUBLISHED (sizeof published / sizeof *published)
