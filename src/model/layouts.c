@@ -11,5 +11,6 @@ const lt_named_layout lt_layouts[] = {
     { "anima", &lt_layout_anima },
     { "flux2", &lt_layout_flux2 },
     { "ltx", &lt_layout_ltx },
+    { "auraflow", &lt_layout_auraflow },
     { 0 },
 };

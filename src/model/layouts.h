@@ -12,6 +12,7 @@ extern const lt_layout lt_layout_qwen_image;
 extern const lt_layout lt_layout_cosmos_predict2, lt_layout_anima;
 extern const lt_layout lt_layout_flux2;
 extern const lt_layout lt_layout_ltx;
+extern const lt_layout lt_layout_auraflow;
 
 /* All of them by name. */
 typedef struct lt_named_layout {

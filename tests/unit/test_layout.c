@@ -169,6 +169,14 @@ static const struct published {
         "a56aab49f8df81852e184f78e61c8cff4024039bed655d23e13aca101acfd594" },
     { "ltx", "13B", true, 1215, 13042569344,
         "fb431212d7f9edc174ed6a5fcc4328c75dc3cd2515add1df005cb12a9cd11c63" },
+    { "auraflow", "v0.1", false, 331, 6833439744,
+        "5182cfebca63fa2b55e40ae6d0bc11d75e0142653f3cd8176877e647fb82d729" },
+    { "auraflow", "v0.1", true, 331, 6833439744,
+        "1f643f8b42440bea2a6ad3d1e3a4682f05e3daa912c3f9dd2ae424b121818bae" },
+    { "auraflow", "v0.3", false, 331, 6858605568,
+        "b70307d3964a20c6a7824989ef0603bfe550a9f0ffae7398436eb57e40f9d8bb" },
+    { "auraflow", "v0.3", true, 331, 6858605568,
+        "7d1105901a4d2b6ceea952dcf8d4286d5a7c02ed568c7448a49788e1ec2efbe9" },
 };
 
 #define N_PUBLISHED (sizeof published / sizeof *published)
