@@ -12,5 +12,6 @@ const lt_named_layout lt_layouts[] = {
     { "flux2", &lt_layout_flux2 },
     { "ltx", &lt_layout_ltx },
     { "auraflow", &lt_layout_auraflow },
+    { "pixart", &lt_layout_pixart },
     { 0 },
 };

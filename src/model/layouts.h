@@ -13,6 +13,7 @@ extern const lt_layout lt_layout_cosmos_predict2, lt_layout_anima;
 extern const lt_layout lt_layout_flux2;
 extern const lt_layout lt_layout_ltx;
 extern const lt_layout lt_layout_auraflow;
+extern const lt_layout lt_layout_pixart;
 
 /* All of them by name. */
 typedef struct lt_named_layout {

@@ -177,6 +177,18 @@ static const struct published {
         "b70307d3964a20c6a7824989ef0603bfe550a9f0ffae7398436eb57e40f9d8bb" },
     { "auraflow", "v0.3", true, 331, 6858605568,
         "7d1105901a4d2b6ceea952dcf8d4286d5a7c02ed568c7448a49788e1ec2efbe9" },
+    { "pixart", "alpha", false, 444, 611840672,
+        "70bc7bcf680b64e54857b3c1d83d7beef478f59e83791e4f1de79b49d034e2c6" },
+    { "pixart", "alpha", true, 611, 611349152,
+        "af5410f6f54d592821de2a64371fee600a8814b7000475a198776a15adc32b8a" },
+    { "pixart", "alpha-512", false, 436, 611347616,
+        "73ebcc0e450afa447381a233f533b51a532d5ea36b21636c976361c625ee5932" },
+    { "pixart", "alpha-512", true, 603, 610856096,
+        "3dc332ddf6b75c8f8d95ce6bfb433386a8addbaf1507636414843464599c7c05" },
+    { "pixart", "sigma", false, 436, 612084896,
+        "c43ba467b7777f0f3ea8c6c49b1633a2675ffc3204cf0b334261773881f08d17" },
+    { "pixart", "sigma", true, 603, 610856096,
+        "3dc332ddf6b75c8f8d95ce6bfb433386a8addbaf1507636414843464599c7c05" },
 };
 
 #define N_PUBLISHED (sizeof published / sizeof *published)
