@@ -13,5 +13,7 @@ const lt_named_layout lt_layouts[] = {
     { "ltx", &lt_layout_ltx },
     { "auraflow", &lt_layout_auraflow },
     { "pixart", &lt_layout_pixart },
+    { "lumina", &lt_layout_lumina },
+    { "zimage", &lt_layout_zimage },
     { 0 },
 };

@@ -14,6 +14,7 @@ extern const lt_layout lt_layout_flux2;
 extern const lt_layout lt_layout_ltx;
 extern const lt_layout lt_layout_auraflow;
 extern const lt_layout lt_layout_pixart;
+extern const lt_layout lt_layout_lumina, lt_layout_zimage;
 
 /* All of them by name. */
 typedef struct lt_named_layout {

@@ -189,6 +189,14 @@ static const struct published {
         "c43ba467b7777f0f3ea8c6c49b1633a2675ffc3204cf0b334261773881f08d17" },
     { "pixart", "sigma", true, 603, 610856096,
         "3dc332ddf6b75c8f8d95ce6bfb433386a8addbaf1507636414843464599c7c05" },
+    { "lumina", "image-2.0", false, 400, 2609771456,
+        "5a1762485010adb595773dd455a8dd66ce82e78cbb4f0a062afdd1628f88915f" },
+    { "lumina", "image-2.0", true, 459, 2609769152,
+        "bf20b55b072f127af8a5e666e9fc3faad7b4f379ef11fe3780c37df85c895812" },
+    { "zimage", "z-image", false, 453, 6154908736,
+        "122dbd941fcd5a6aaefb9f8f7f7aa703ce66785925b607cf261243760cf5b86e" },
+    { "zimage", "z-image", true, 521, 6154908736,
+        "11c7228ec8b42757ec192e4832a3f58e93bc56f5ccf636cd33afd1be72693c14" },
 };
 
 #define N_PUBLISHED (sizeof published / sizeof *published)
