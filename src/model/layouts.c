@@ -15,5 +15,7 @@ const lt_named_layout lt_layouts[] = {
     { "pixart", &lt_layout_pixart },
     { "lumina", &lt_layout_lumina },
     { "zimage", &lt_layout_zimage },
+    { "hunyuan-video", &lt_layout_hunyuan_video },
+    { "hunyuan-image", &lt_layout_hunyuan_image },
     { 0 },
 };

@@ -15,6 +15,7 @@ extern const lt_layout lt_layout_ltx;
 extern const lt_layout lt_layout_auraflow;
 extern const lt_layout lt_layout_pixart;
 extern const lt_layout lt_layout_lumina, lt_layout_zimage;
+extern const lt_layout lt_layout_hunyuan_video, lt_layout_hunyuan_image;
 
 /* All of them by name. */
 typedef struct lt_named_layout {

@@ -197,6 +197,22 @@ static const struct published {
         "122dbd941fcd5a6aaefb9f8f7f7aa703ce66785925b607cf261243760cf5b86e" },
     { "zimage", "z-image", true, 521, 6154908736,
         "11c7228ec8b42757ec192e4832a3f58e93bc56f5ccf636cd33afd1be72693c14" },
+    { "hunyuan-video", "hunyuan-video", false, 856, 12821012544,
+        "152545f7216ee7c5e750cae3e10770e1f9935d87732ddc9719de5cf5b089e520" },
+    { "hunyuan-video", "hunyuan-video", true, 1264, 12821012544,
+        "3d9c355aab6a1fc930b3a2c4fa2d950058521cd7d6514a3c1dd043cc892fa719" },
+    { "hunyuan-image", "2.1", false, 856, 17425795520,
+        "bf1c7031158df68251c61fc0f72d487bb7229ed313f9c3d8d1de1461773cd9e1" },
+    { "hunyuan-image", "2.1", true, 1264, 17425795520,
+        "5389a7a9a5fd0fa41ac9a6767286a304d0ce2aae23fd7ebf35d0a74ac550ec61" },
+    { "hunyuan-image", "2.1-distilled", false, 864, 17453334976,
+        "b92e918120b89f9700d871c876512b0790efcb91acce7b19ba9005e2b508939d" },
+    { "hunyuan-image", "2.1-distilled", true, 1272, 17453334976,
+        "2931c55356308746e9b18261da6f55bc1b5df91a1b0b95241464b0dd3e3ebb4d" },
+    { "hunyuan-image", "refiner", false, 852, 15027012160,
+        "7f08a28c90e6d80a135131552e4c46d5ecad5900eaf43b825e90bb99bcbb30f8" },
+    { "hunyuan-image", "refiner", true, 1260, 15027012160,
+        "26308cbfd5e8ac7b0db2a4d2af731e1abbbf249985ed4e6bcfda849af6a6e821" },
 };
 
 #define N_PUBLISHED (sizeof published / sizeof *published)

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: MIT */
+/* HunyuanVideo, and HunyuanImage 2.1 with its refiner (Tencent). linear1 of a single
+ * block holds q, k, v and the first layer of its MLP, as that of FLUX.1. The text first
+ * passes blocks of its own, the halves of whose modulation stay in order; those of the
+ * last layer's do not. Image models may read letters (byt5_in) and be told a guidance and
+ * a second time. */
+#include "model/layouts.h"
+
+#define B LT_ROW_BIAS
+#define T LT_ROW_TENSOR
+
+static const lt_layout_row two_streams[] = {
+    { "img_mod.linear", "norm1.linear", "6d,d", B, 0 },
+    { "img_attn_qkv", "attn.to_q attn.to_k attn.to_v", "3d,d", B, 0 },
+    { "img_attn_q_norm.weight", "attn.norm_q.weight", "h", T, 0 },
+    { "img_attn_k_norm.weight", "attn.norm_k.weight", "h", T, 0 },
+    { "img_attn_proj", "attn.to_out.0", "d,d", B, 0 },
+    { "img_mlp.fc1", "ff.net.0.proj", "4d,d", B, 0 },
+    { "img_mlp.fc2", "ff.net.2", "d,4d", B, 0 },
+    { "txt_mod.linear", "norm1_context.linear", "6d,d", B, 0 },
+    { "txt_attn_qkv", "attn.add_q_proj attn.add_k_proj attn.add_v_proj", "3d,d", B, 0 },
+    { "txt_attn_q_norm.weight", "attn.norm_added_q.weight", "h", T, 0 },
+    { "txt_attn_k_norm.weight", "attn.norm_added_k.weight", "h", T, 0 },
+    { "txt_attn_proj", "attn.to_add_out", "d,d", B, 0 },
+    { "txt_mlp.fc1", "ff_context.net.0.proj", "4d,d", B, 0 },
+    { "txt_mlp.fc2", "ff_context.net.2", "d,4d", B, 0 },
+    { 0 },
+};
+
+static const lt_layout_row one_stream[] = {
+    { "modulation.linear", "norm.linear", "3d,d", B, 0 },
+    { "linear1", "attn.to_q attn.to_k attn.to_v proj_mlp", "7d,d", B, 3 },
+    { "linear2", "proj_out", "d,5d", B, 0 },
+    { "q_norm.weight", "attn.norm_q.weight", "h", T, 0 },
+    { "k_norm.weight", "attn.norm_k.weight", "h", T, 0 },
+    { 0 },
+};
+
+static const lt_layout_row text_block[] = {
+    { "norm1", NULL, "d", B, 0 },
+    { "norm2", NULL, "d", B, 0 },
+    { "self_attn_qkv", "attn.to_q attn.to_k attn.to_v", "3d,d", B, 0 },
+    { "self_attn_proj", "attn.to_out.0", "d,d", B, 0 },
+    { "mlp.fc1", "ff.net.0.proj", "4d,d", B, 0 },
+    { "mlp.fc2", "ff.net.2", "d,4d", B, 0 },
+    { "adaLN_modulation.1", "norm_out.linear", "2d,d", B, 0 },
+    { 0 },
+};
+
+/* Embeds a scalar. */
+static const lt_layout_row scalar[] = {
+    { "mlp.0", "linear_1", "d,256", B, 0 },
+    { "mlp.2", "linear_2", "d,d", B, 0 },
+    { 0 },
+};
+
+static const lt_layout_row ends[] = {
+    { "txt_in.input_embedder", "context_embedder.proj_in", "d,c", B, 0 },
+    { "txt_in.c_embedder.linear_1",
+        "context_embedder.time_text_embed.text_embedder.linear_1", "d,c", B, 0 },
+    { "txt_in.c_embedder.linear_2",
+        "context_embedder.time_text_embed.text_embedder.linear_2", "d,d", B, 0 },
+    { "final_layer.linear", "proj_out", "64,d", B, 0 },
+    { "final_layer.adaLN_modulation.1", "norm_out.linear", "2d,d", B | LT_ROW_SWAP, 0 },
+    { 0 },
+};
+
+#define COMMON_GROUPS                                                                  \
+    { "double_blocks.#.", "transformer_blocks.#.", 'n', 0, LT_SPAN_ALL, two_streams }, \
+        { "single_blocks.#.", "single_transformer_blocks.#.", 's', 0, LT_SPAN_ALL,     \
+            one_stream },                                                              \
+        { "txt_in.individual_token_refiner.blocks.#.",                                 \
+            "context_embedder.token_refiner.refiner_blocks.#.", 'r', 0, LT_SPAN_ALL,   \
+            text_block },                                                              \
+        { "txt_in.t_embedder.", "context_embedder.time_text_embed.timestep_embedder.", \
+            0, 0, LT_SPAN_ALL, scalar },                                               \
+    {                                                                                  \
+        "", "", 0, 0, LT_SPAN_ALL, ends                                                \
+    }
+
+static const lt_layout_row video_whole[] = {
+    { "img_in.proj", "x_embedder.proj", "d,i,1,2,2", B, 0 },
+    { "vector_in.in_layer", "time_text_embed.text_embedder.linear_1", "d,p", B, 0 },
+    { "vector_in.out_layer", "time_text_embed.text_embedder.linear_2", "d,d", B, 0 },
+    { 0 },
+};
+
+static const lt_layout_group video_groups[] = {
+    COMMON_GROUPS,
+    { "time_in.", "time_text_embed.timestep_embedder.", 0, 0, LT_SPAN_ALL, scalar },
+    { "guidance_in.", "time_text_embed.guidance_embedder.", 'g', 0, LT_SPAN_ALL, scalar },
+    { "", "", 0, 0, LT_SPAN_ALL, video_whole },
+    { 0 },
+};
+
+static const lt_layout_variant video_variants[] = {
+    { "hunyuan-video", "d=3072 h=128 n=20 s=40 r=2 i=16 c=4096 p=768 g=1" },
+    { 0 },
+};
+
+const lt_layout lt_layout_hunyuan_video = { video_groups, video_variants };
+
+static const lt_layout_row letters[] = {
+    { "layernorm", "norm", "b", B, 0 },
+    { "fc1", "linear_1", "2048,b", B, 0 },
+    { "fc2", "linear_2", "2048,2048", B, 0 },
+    { "fc3", "linear_3", "d,2048", B, 0 },
+    { 0 },
+};
+
+static const lt_layout_row flat_patch[] = {
+    { "img_in.proj", "x_embedder.proj", "d,i,1,1", B, 0 },
+    { 0 },
+};
+
+static const lt_layout_row deep_patch[] = {
+    { "img_in.proj", "x_embedder.proj", "d,i,1,1,1", B, 0 },
+    { 0 },
+};
+
+static const lt_layout_group image_groups[] = {
+    COMMON_GROUPS,
+    { "time_in.", "time_guidance_embed.timestep_embedder.", 0, 0, LT_SPAN_ALL, scalar },
+    { "time_r_in.", "time_guidance_embed.timestep_embedder_r.", 'm', 0, LT_SPAN_ALL,
+        scalar },
+    { "guidance_in.", "time_guidance_embed.guidance_embedder.", 'g', 0, LT_SPAN_ALL,
+        scalar },
+    { "byt5_in.", "context_embedder_2.", 'l', 0, LT_SPAN_ALL, letters },
+    { "", "", 'v', 0, LT_SPAN_ALL, deep_patch },
+    { "", "", 'f', 0, LT_SPAN_ALL, flat_patch },
+    { 0 },
+};
+
+#define BASE "d=3584 h=128 n=20 s=40 r=2 i=64 c=3584 f=1 l=1 b=1472"
+
+static const lt_layout_variant image_variants[] = {
+    { "2.1", BASE },
+    { "2.1-distilled", BASE " m=1 g=1" },
+    { "refiner", "d=3328 h=128 n=20 s=40 r=2 i=128 c=3584 v=1 g=1" },
+    { 0 },
+};
+
+const lt_layout lt_layout_hunyuan_image = { image_groups, image_variants };
