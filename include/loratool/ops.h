@@ -135,6 +135,8 @@ typedef struct lt_merge_report {
     size_t n_applied; /* as many as modules, or more: some go to several tensors */
     size_t modules_applied;
     lt_notes unmatched;      /* adapter modules and tensors that found no place */
+    lt_notes untouched;      /* dry run: weights that some adapter could change, and none
+                                does; each with its module name */
     lt_notes redundant;      /* adapter tensors that only repeat the base's own */
     size_t tensors_replaced; /* by the adapter's own (PEFT's modules_to_save) */
     size_t tensors_changed, tensors_cast, tensors_passed_through;

@@ -36,6 +36,28 @@ const lt_family *const lt_families[] = {
     &lt_family_sd1_diffusers,
     &lt_family_sd3,
     &lt_family_sd3_diffusers,
+    &lt_family_flux2,
+    &lt_family_flux2_diffusers,
+    &lt_family_hunyuan_video,
+    &lt_family_hunyuan_video_diffusers,
+    &lt_family_hunyuan_image,
+    &lt_family_hunyuan_image_diffusers,
+    &lt_family_auraflow,
+    &lt_family_auraflow_diffusers,
+    &lt_family_pixart,
+    &lt_family_pixart_diffusers,
+    &lt_family_lumina,
+    &lt_family_lumina_diffusers,
+    &lt_family_zimage,
+    &lt_family_zimage_diffusers,
+    &lt_family_qwen,
+    &lt_family_anima,
+    &lt_family_cosmos,
+    &lt_family_cosmos_diffusers,
+    &lt_family_ltx,
+    &lt_family_ltx_diffusers,
+    &lt_family_wan,
+    &lt_family_wan_diffusers,
     &lt_family_chroma,
     &lt_family_chroma_diffusers,
     &lt_family_flux,
@@ -48,10 +70,12 @@ const lt_family *const lt_families[] = {
     &lt_family_unknown,
 };
 
+const lt_adapter_sign lt_no_adapter_signs[] = { { 0 } };
+
 #define N_FAMILIES (sizeof lt_families / sizeof *lt_families)
 
 const char *const lt_denoiser_prefixes[] = { "model.diffusion_model.", "diffusion_model.",
-    "model.model.", "unet.", "transformer.", "", NULL };
+    "model.model.", "unet.", "transformer.", "net.", "model.", "", NULL };
 
 const char *lt_family_id(const lt_family *family)
 {

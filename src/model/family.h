@@ -40,7 +40,7 @@ typedef struct lt_respelling {
 
 struct lt_component {
     const char *id, *title;
-    const char *prefixes[4];          /* in the file; NULL ends. The longest match wins */
+    const char *prefixes[8];          /* in the file; NULL ends. The longest match wins */
     const char *kohya[3];             /* module name prefixes; the first is written */
     const char *diffusers[3];         /* the same */
     const lt_respelling *respellings; /* end NULL ends; NULL: none */
@@ -76,9 +76,23 @@ extern const lt_family lt_family_sd1_diffusers, lt_family_sd2_diffusers,
 extern const lt_family lt_family_sd3, lt_family_sd3_diffusers;
 extern const lt_family lt_family_flux, lt_family_flux_diffusers;
 extern const lt_family lt_family_chroma, lt_family_chroma_diffusers;
+extern const lt_family lt_family_flux2, lt_family_flux2_diffusers;
+extern const lt_family lt_family_hunyuan_video, lt_family_hunyuan_video_diffusers;
+extern const lt_family lt_family_hunyuan_image, lt_family_hunyuan_image_diffusers;
+extern const lt_family lt_family_auraflow, lt_family_auraflow_diffusers;
+extern const lt_family lt_family_pixart, lt_family_pixart_diffusers;
+extern const lt_family lt_family_lumina, lt_family_lumina_diffusers, lt_family_zimage,
+    lt_family_zimage_diffusers;
+extern const lt_family lt_family_qwen, lt_family_anima;
+extern const lt_family lt_family_cosmos, lt_family_cosmos_diffusers;
+extern const lt_family lt_family_wan, lt_family_wan_diffusers;
+extern const lt_family lt_family_ltx, lt_family_ltx_diffusers;
 extern const lt_family lt_family_gpt2, lt_family_bert, lt_family_llama, lt_family_neox,
     lt_family_t5;
 extern const lt_family lt_family_unknown;
+
+/* Of a second layout: its adapters are told by the first one's signs. */
+extern const lt_adapter_sign lt_no_adapter_signs[];
 
 /* Prefixes under which a checkpoint may hold its denoiser; "" last, NULL ends. */
 extern const char *const lt_denoiser_prefixes[];

@@ -7,11 +7,12 @@
 #include "model/family.h"
 
 /* In the layout a denoiser was published in: alone, or in one file with other parts. */
-#define DIT_NATIVE(the_layout)                                                        \
-    .id = "transformer", .title = "transformer",                                      \
-    .prefixes = { "model.diffusion_model.", "diffusion_model.", "model.model.", "" }, \
-    .kohya = { "lora_unet_", "lora_transformer_", "lora_unet__" },                    \
-    .diffusers = { "transformer." }, .is_main = true, .kohya_native = true,           \
+#define DIT_NATIVE(the_layout)                                                          \
+    .id = "transformer", .title = "transformer",                                        \
+    .prefixes = { "model.diffusion_model.", "diffusion_model.", "model.model.", "net.", \
+        "model.", "transformer.", "" },                                                 \
+    .kohya = { "lora_unet_", "lora_transformer_", "lora_unet__" },                      \
+    .diffusers = { "transformer." }, .is_main = true, .kohya_native = true,             \
     .layout = the_layout
 
 /* In diffusers' layout: alone, or in a pipeline's folder. */

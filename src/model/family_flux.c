@@ -92,7 +92,6 @@ static const lt_adapter_sign chroma_adapter[] = {
     { "distilled_guidance_layer.", 0, 2 },
     { 0 },
 };
-static const lt_adapter_sign no_adapter[] = { { 0 } };
 
 const lt_family lt_family_flux = {
     FLUX_TRAITS,
@@ -105,7 +104,7 @@ const lt_family lt_family_flux_diffusers = {
     FLUX_TRAITS,
     .naming = LT_NAMING_DIFFUSERS,
     .base_signs = flux_public_base,
-    .adapter_signs = no_adapter,
+    .adapter_signs = lt_no_adapter_signs,
     .components = flux_public,
 };
 const lt_family lt_family_chroma = {
@@ -119,6 +118,6 @@ const lt_family lt_family_chroma_diffusers = {
     CHROMA_TRAITS,
     .naming = LT_NAMING_DIFFUSERS,
     .base_signs = chroma_public_base,
-    .adapter_signs = no_adapter,
+    .adapter_signs = lt_no_adapter_signs,
     .components = chroma_public,
 };

@@ -44,8 +44,7 @@ static const lt_base_sign sd1_base[] = {
 };
 
 static const lt_adapter_sign sd1_adapter[] = {
-    { "attn2_to_k", 768, 0 },
-    { "attn2.to_k", 768, 0 },
+    { ".#.transformer_blocks.#.attn2.to_k", 768, 0 },
     { "down_blocks_0_attentions_0_proj_in", 0, 4 },
     { "down_blocks.0.attentions.0.proj_in", 0, 4 },
     { 0 },
@@ -89,8 +88,7 @@ static const lt_base_sign sd2_base[] = {
 };
 
 static const lt_adapter_sign sd2_adapter[] = {
-    { "attn2_to_k", 1024, 0 },
-    { "attn2.to_k", 1024, 0 },
+    { ".#.transformer_blocks.#.attn2.to_k", 1024, 0 },
     { 0 },
 };
 
@@ -143,8 +141,7 @@ static const lt_base_sign sdxl_base[] = {
 };
 
 static const lt_adapter_sign sdxl_adapter[] = {
-    { "attn2_to_k", 2048, 0 },
-    { "attn2.to_k", 2048, 0 },
+    { ".#.transformer_blocks.#.attn2.to_k", 2048, 0 },
     { "lora_unet_input_blocks_4_1_transformer_blocks_", 0, 0 },
     { "lora_unet_input_blocks_7_1_transformer_blocks_", 0, 0 },
     { "lora_unet_middle_block_1_transformer_blocks_", 0, 0 },

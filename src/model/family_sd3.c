@@ -30,9 +30,9 @@ static const lt_component public[] = {
     ENCODERS,
 };
 
-#define SD3_TRAITS                                                      \
-    .id = "sd3", .title = "Stable Diffusion 3", .kohya_version = "sd3", \
-    .architecture = "stable-diffusion-3-medium",                        \
+#define SD3_TRAITS                               \
+    .id = "sd3", .title = "Stable Diffusion 3",  \
+    .architecture = "stable-diffusion-3-medium", \
     .implementation = "https://github.com/Stability-AI/sd3-ref"
 
 static const lt_base_sign native_base[] = {
@@ -56,7 +56,6 @@ static const lt_adapter_sign adapter[] = {
     { "transformer_blocks.#.attn.add_k_proj", 2432, 2 },
     { 0 },
 };
-static const lt_adapter_sign no_adapter[] = { { 0 } };
 
 const lt_family lt_family_sd3 = {
     SD3_TRAITS,
@@ -69,6 +68,6 @@ const lt_family lt_family_sd3_diffusers = {
     SD3_TRAITS,
     .naming = LT_NAMING_DIFFUSERS,
     .base_signs = public_base,
-    .adapter_signs = no_adapter,
+    .adapter_signs = lt_no_adapter_signs,
     .components = public,
 };

@@ -43,9 +43,6 @@ static const lt_component sdxl_components[] = {
     PIPELINE_REST,
 };
 
-/* Adapters are told by the rows of family_sd.c. */
-static const lt_adapter_sign no_adapter[] = { { 0 } };
-
 static const lt_base_sign sd1_base[] = {
     { .key = "down_blocks.0.attentions.0.proj_in.weight", .n_dims = 4 },
     { .key = "mid_block.attentions.0.proj_in.weight", .n_dims = 4 },
@@ -56,7 +53,7 @@ static const lt_base_sign sd1_base[] = {
 const lt_family lt_family_sd1_diffusers = {
     SD1_TRAITS,
     .base_signs = sd1_base,
-    .adapter_signs = no_adapter,
+    .adapter_signs = lt_no_adapter_signs,
     .components = sd_components,
 };
 
@@ -70,7 +67,7 @@ static const lt_base_sign sd2_base[] = {
 const lt_family lt_family_sd2_diffusers = {
     SD2_TRAITS,
     .base_signs = sd2_base,
-    .adapter_signs = no_adapter,
+    .adapter_signs = lt_no_adapter_signs,
     .components = sd_components,
 };
 
@@ -87,6 +84,6 @@ static const lt_base_sign sdxl_base[] = {
 const lt_family lt_family_sdxl_diffusers = {
     SDXL_TRAITS,
     .base_signs = sdxl_base,
-    .adapter_signs = no_adapter,
+    .adapter_signs = lt_no_adapter_signs,
     .components = sdxl_components,
 };

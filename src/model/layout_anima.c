@@ -63,7 +63,7 @@ static const lt_layout_variant variants[] = {
     { 0 },
 };
 
-const lt_layout lt_layout_cosmos_predict2 = { groups, variants };
+const lt_layout lt_layout_cosmos_predict2 = { groups, variants, NULL };
 
 #define TEXT_ATTENTION(name)                                                          \
     { name ".q_proj", NULL, "c,c", 0, 0 }, { name ".k_proj", NULL, "c,c", 0, 0 },     \
@@ -107,4 +107,4 @@ static const lt_layout_variant anima_variants[] = {
     { 0 },
 };
 
-const lt_layout lt_layout_anima = { anima_groups, anima_variants };
+const lt_layout lt_layout_anima = { anima_groups, anima_variants, NULL };

@@ -65,4 +65,4 @@ static const lt_layout_variant variants[] = {
     { 0 },
 };
 
-const lt_layout lt_layout_auraflow = { groups, variants };
+const lt_layout lt_layout_auraflow = { groups, variants, NULL };

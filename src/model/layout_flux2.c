@@ -70,4 +70,4 @@ static const lt_layout_variant variants[] = {
     { 0 },
 };
 
-const lt_layout lt_layout_flux2 = { groups, variants };
+const lt_layout lt_layout_flux2 = { groups, variants, NULL };

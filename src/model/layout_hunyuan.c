@@ -85,6 +85,22 @@ static const lt_layout_row video_whole[] = {
     { 0 },
 };
 
+/* ComfyUI calls these like FLUX.1's. */
+static const lt_layout_alias aliases[] = {
+    { "double_blocks.#.img_attn.qkv", "double_blocks.#.img_attn_qkv", 0 },
+    { "double_blocks.#.img_attn.proj", "double_blocks.#.img_attn_proj", 0 },
+    { "double_blocks.#.img_mlp.0", "double_blocks.#.img_mlp.fc1", 0 },
+    { "double_blocks.#.img_mlp.2", "double_blocks.#.img_mlp.fc2", 0 },
+    { "double_blocks.#.img_mod.lin", "double_blocks.#.img_mod.linear", 0 },
+    { "double_blocks.#.txt_attn.qkv", "double_blocks.#.txt_attn_qkv", 0 },
+    { "double_blocks.#.txt_attn.proj", "double_blocks.#.txt_attn_proj", 0 },
+    { "double_blocks.#.txt_mlp.0", "double_blocks.#.txt_mlp.fc1", 0 },
+    { "double_blocks.#.txt_mlp.2", "double_blocks.#.txt_mlp.fc2", 0 },
+    { "double_blocks.#.txt_mod.lin", "double_blocks.#.txt_mod.linear", 0 },
+    { "single_blocks.#.modulation.lin", "single_blocks.#.modulation.linear", 0 },
+    { 0 },
+};
+
 static const lt_layout_group video_groups[] = {
     COMMON_GROUPS,
     { "time_in.", "time_text_embed.timestep_embedder.", 0, 0, LT_SPAN_ALL, scalar },
@@ -98,7 +114,7 @@ static const lt_layout_variant video_variants[] = {
     { 0 },
 };
 
-const lt_layout lt_layout_hunyuan_video = { video_groups, video_variants };
+const lt_layout lt_layout_hunyuan_video = { video_groups, video_variants, aliases };
 
 static const lt_layout_row letters[] = {
     { "layernorm", "norm", "b", B, 0 },
@@ -140,4 +156,4 @@ static const lt_layout_variant image_variants[] = {
     { 0 },
 };
 
-const lt_layout lt_layout_hunyuan_image = { image_groups, image_variants };
+const lt_layout lt_layout_hunyuan_image = { image_groups, image_variants, aliases };

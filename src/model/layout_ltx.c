@@ -53,4 +53,4 @@ static const lt_layout_variant variants[] = {
     { 0 },
 };
 
-const lt_layout lt_layout_ltx = { groups, variants };
+const lt_layout lt_layout_ltx = { groups, variants, NULL };

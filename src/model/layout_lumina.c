@@ -59,7 +59,7 @@ static const lt_layout_variant lumina_variants[] = {
     { 0 },
 };
 
-const lt_layout lt_layout_lumina = { lumina_groups, lumina_variants };
+const lt_layout lt_layout_lumina = { lumina_groups, lumina_variants, NULL };
 
 #define ZIMAGE_BLOCK                                                                   \
     { "attention.qkv", "attention.to_q attention.to_k attention.to_v", "3d,d", 0, 0 }, \
@@ -111,4 +111,4 @@ static const lt_layout_variant zimage_variants[] = {
     { 0 },
 };
 
-const lt_layout lt_layout_zimage = { zimage_groups, zimage_variants };
+const lt_layout lt_layout_zimage = { zimage_groups, zimage_variants, NULL };

@@ -55,4 +55,4 @@ static const lt_layout_variant variants[] = {
     { 0 },
 };
 
-const lt_layout lt_layout_pixart = { groups, variants };
+const lt_layout lt_layout_pixart = { groups, variants, NULL };

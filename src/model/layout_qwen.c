@@ -51,4 +51,4 @@ static const lt_layout_variant variants[] = {
     { 0 },
 };
 
-const lt_layout lt_layout_qwen_image = { groups, variants };
+const lt_layout lt_layout_qwen_image = { groups, variants, NULL };

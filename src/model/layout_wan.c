@@ -77,4 +77,4 @@ static const lt_layout_variant variants[] = {
     { 0 },
 };
 
-const lt_layout lt_layout_wan = { groups, variants };
+const lt_layout lt_layout_wan = { groups, variants, NULL };

@@ -42,7 +42,7 @@ const char *lt_rest_text(lt_rest rest)
  * resort of a file that holds nothing but the component. */
 static const char *prefix_in(const lt_store *store, const lt_component *c)
 {
-    for (int i = 0; i < 4 && c->prefixes[i]; i++) {
+    for (int i = 0; i < 8 && c->prefixes[i]; i++) {
         size_t n = strlen(c->prefixes[i]);
         for (size_t t = 0; t < lt_store_count(store); t++)
             if (!strncmp(lt_store_at(store, t)->name, c->prefixes[i], n))

@@ -386,6 +386,23 @@ static lt_status check_twins(lt_merge_run *run, lt_error *err)
     return LT_OK;
 }
 
+/* Sites that the adapters' dialect names and no module changes. */
+static lt_status note_untouched(lt_merge_run *run, lt_error *err)
+{
+    lt_naming naming = lt_dialect_naming(lt_adapter_dialect(run->adapters[0]));
+    lt_status st = LT_OK;
+    for (size_t i = 0; i < lt_model_site_count(run->model) && !st; i++) {
+        const lt_site *s = lt_model_site(run->model, i);
+        char name[768];
+        if (!s->standard || !lt_site_serves(s, naming)) continue;
+        if (lt_merge_touches(run, lt_store_index(run->base, s->tensor))) continue;
+        lt_site_name(s, naming, name, sizeof name);
+        if (!*name) continue;
+        st = lt_notes_add(&run->report->untouched, s->tensor->name, 0, err, "%s", name);
+    }
+    return st;
+}
+
 static lt_status open_all(lt_merge_run *run, lt_error *err)
 {
     const lt_merge_options *o = run->options;
@@ -427,5 +444,6 @@ lt_status lt_merge_plan(lt_merge_run *run, lt_error *err)
     if (!st) st = fill_applied(run, err);
     if (!st) st = judge(run, err);
     if (!st) st = check_twins(run, err);
+    if (!st && run->options->dry_run) st = note_untouched(run, err);
     return st ? st : refuse_scaled(run, err);
 }
