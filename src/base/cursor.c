@@ -123,11 +123,3 @@ void lt_cursor_skip(lt_cursor *c, uint64_t n)
         c->next = c->have = 0;
     }
 }
-
-uint64_t lt_little_u64(const unsigned char bytes[8])
-{
-    uint64_t v = 0;
-    for (int i = 7; i >= 0; i--)
-        v = v << 8 | bytes[i];
-    return v;
-}

@@ -40,6 +40,12 @@ uint64_t lt_cursor_uint(lt_cursor *c, unsigned n);
 void lt_cursor_skip(lt_cursor *c, uint64_t n);
 
 /* Eight bytes, the lowest first. */
-uint64_t lt_little_u64(const unsigned char bytes[8]);
+static inline uint64_t lt_little_u64(const unsigned char bytes[8])
+{
+    uint64_t v = 0;
+    for (int i = 7; i >= 0; i--)
+        v = v << 8 | bytes[i];
+    return v;
+}
 
 #endif

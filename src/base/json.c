@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "base/json.h"
 
+#include "base/cursor.h"
 #include "base/limits.h"
 #include "base/mem.h"
 
@@ -27,20 +28,18 @@ static lt_status bad(const struct checker *c, const unsigned char *at, const cha
 }
 
 /* The token that ends where the checker stands. */
-static lt_status put_token(
-    struct checker *c, const unsigned char *at, char type, bool escaped)
+static lt_status put_token(struct checker *c, const unsigned char *at, bool escaped)
 {
     lt_json_tape *t = c->tape;
     if (!t) return LT_OK;
-    lt_status st = lt_grow(
-        (void **)&t->tokens, &t->capacity, t->count + 1, sizeof *t->tokens, c->err);
-    if (st) return st;
-    t->tokens[t->count] = (lt_json_token){ .at = (uint32_t)(at - c->start),
-        .size = (uint32_t)(c->p - at),
-        .next = (uint32_t)t->count + 1,
-        .type = type,
+    if (t->count == t->capacity) {
+        lt_status st = lt_grow(
+            (void **)&t->tokens, &t->capacity, t->count + 1, sizeof *t->tokens, c->err);
+        if (st) return st;
+    }
+    t->tokens[t->count++] = (lt_json_token){ .at = (uint32_t)(at - c->start),
+        .extent = (uint32_t)(c->p - at) & LT_JSON_MAX_EXTENT,
         .escaped = escaped };
-    t->count++;
     return LT_OK;
 }
 
@@ -105,11 +104,36 @@ static lt_status check_escape(struct checker *c)
     return LT_OK;
 }
 
+#define EACH_BYTE(x) (UINT64_C(0x0101010101010101) * (x))
+
+/* How many of the next eight bytes stand for themselves: before the first that is a
+ * quote, a backslash, a control character or above ASCII. A byte below 0x20, and one that
+ * the quote or backslash made zero, borrows its top bit; what that does to later bytes
+ * does not matter. */
+static unsigned plain_bytes(const unsigned char *p)
+{
+    uint64_t w = lt_little_u64(p);
+    uint64_t quote = w ^ EACH_BYTE('"'), slash = w ^ EACH_BYTE('\\');
+    uint64_t odd =
+        w | (w - EACH_BYTE(0x20)) | (quote - EACH_BYTE(1)) | (slash - EACH_BYTE(1));
+    odd &= EACH_BYTE(0x80);
+    return odd ? (unsigned)__builtin_ctzll(odd) / 8 : 8;
+}
+
+static void skip_plain(struct checker *c)
+{
+    unsigned n = 8;
+    while (n == 8 && c->end - c->p >= 8) {
+        n = plain_bytes(c->p);
+        c->p += n;
+    }
+}
+
 static lt_status check_string(struct checker *c)
 {
     const unsigned char *at = c->p++;
     bool escaped = false;
-    while (c->p < c->end && *c->p != '"') {
+    for (skip_plain(c); c->p < c->end && *c->p != '"'; skip_plain(c)) {
         if (*c->p == '\\') {
             escaped = true;
             lt_status st = check_escape(c);
@@ -123,7 +147,7 @@ static lt_status check_string(struct checker *c)
     }
     if (c->p >= c->end) return bad(c, at, "unterminated string");
     c->p++;
-    return put_token(c, at, '"', escaped);
+    return put_token(c, at, escaped);
 }
 
 static bool digit(const struct checker *c)
@@ -152,7 +176,7 @@ static lt_status check_number(struct checker *c)
         while (digit(c))
             c->p++;
     }
-    return put_token(c, at, 0, false);
+    return put_token(c, at, false);
 }
 
 static lt_status check_literal(struct checker *c)
@@ -162,7 +186,7 @@ static lt_status check_literal(struct checker *c)
         size_t n = strlen(words[i]);
         if ((size_t)(c->end - c->p) >= n && !memcmp(c->p, words[i], n)) {
             c->p += n;
-            return put_token(c, c->p - n, words[i][0], false);
+            return put_token(c, c->p - n, false);
         }
     }
     return bad(c, c->p, "unexpected character");
@@ -190,7 +214,7 @@ static lt_status check_value(struct checker *c, enum expect *next)
     c->open[c->depth++] = (char)*c->p;
     *next = *c->p == '{' ? KEY_OR_END : VALUE_OR_END;
     c->p++;
-    return put_token(c, c->p - 1, (char)c->p[-1], false);
+    return put_token(c, c->p - 1, false);
 }
 
 static lt_status check_step(struct checker *c, enum expect *want)
@@ -202,7 +226,8 @@ static lt_status check_step(struct checker *c, enum expect *want)
         c->p++;
         c->depth--;
         if (c->tape)
-            c->tape->tokens[c->open_token[c->depth]].next = (uint32_t)c->tape->count;
+            c->tape->tokens[c->open_token[c->depth]].extent =
+                (uint32_t)c->tape->count & LT_JSON_MAX_EXTENT;
         *want = COMMA_OR_END;
         return LT_OK;
     }
@@ -285,13 +310,16 @@ lt_status lt_json_scan(
     lt_json_tape *tape, char *text, size_t size, uint64_t base_offset, lt_error *err)
 {
     *tape = (lt_json_tape){ .text = text, .base = base_offset };
-    if (size > UINT32_MAX)
+    if (size > LT_JSON_MAX_EXTENT)
         return lt_error_set(err, LT_ERR_LIMIT, "a JSON text of %zu bytes", size);
     const unsigned char *p = (const unsigned char *)text;
     struct checker c = {
         .p = p, .start = p, .end = p + size, .base = base_offset, .tape = tape, .err = err
     };
-    lt_status st = check_text(&c);
+    /* More than a header's text holds; what is not needed is never touched. */
+    lt_status st = lt_grow(
+        (void **)&tape->tokens, &tape->capacity, size / 8, sizeof *tape->tokens, err);
+    if (!st) st = check_text(&c);
     if (st) lt_json_tape_release(tape);
     return st;
 }
@@ -344,10 +372,10 @@ const char *lt_json_text(lt_json_tape *tape, size_t token)
     lt_json_token *t = &tape->tokens[token];
     char *text = tape->text + t->at + 1;
     if (!t->escaped) {
-        text[t->size - 2] = '\0'; /* the closing quote's place */
+        text[t->extent - 2] = '\0'; /* the closing quote's place */
         return text;
     }
-    const unsigned char *p = (unsigned char *)text, *end = p + t->size - 2;
+    const unsigned char *p = (unsigned char *)text, *end = p + t->extent - 2;
     char *out = text;
     while (p < end)
         if (*p == '\\')
@@ -356,16 +384,16 @@ const char *lt_json_text(lt_json_tape *tape, size_t token)
             *out++ = (char)*p++;
     *out = '\0';
     t->escaped = false;
-    t->size = (uint32_t)(out - text) + 2;
+    t->extent = (uint32_t)(out - text + 2) & LT_JSON_MAX_EXTENT;
     return text;
 }
 
 bool lt_json_uint(const lt_json_tape *tape, size_t token, uint64_t *value)
 {
     const lt_json_token *t = &tape->tokens[token];
-    if (t->type) return false;
+    if (lt_json_type(tape, token) != '0') return false;
     *value = 0;
-    for (uint32_t i = 0; i < t->size; i++) {
+    for (uint32_t i = 0; i < t->extent; i++) {
         char digit = tape->text[t->at + i];
         if (digit < '0' || digit > '9' || __builtin_mul_overflow(*value, 10u, value)
             || __builtin_add_overflow(*value, (uint64_t)(digit - '0'), value))
@@ -376,10 +404,12 @@ bool lt_json_uint(const lt_json_tape *tape, size_t token, uint64_t *value)
 
 size_t lt_json_sole(lt_json_tape *tape, size_t object, const char *name)
 {
-    size_t hit = 0, end = tape->tokens[object].next;
-    for (size_t i = object + 1; i < end; i = tape->tokens[i + 1].next) {
-        const char *key = lt_json_text(tape, i);
-        if (*key != *name || strcmp(key, name)) continue;
+    size_t hit = 0, size = strlen(name), end = lt_json_next(tape, object);
+    for (size_t i = object + 1; i < end; i = lt_json_next(tape, i + 1)) {
+        if (tape->tokens[i].escaped) lt_json_text(tape, i);
+        const lt_json_token *key = &tape->tokens[i];
+        if (key->extent != size + 2 || memcmp(tape->text + key->at + 1, name, size))
+            continue;
         if (hit) return 0;
         hit = i + 1;
     }

@@ -34,14 +34,15 @@ const char *lt_json_get_string(const cJSON *object, const char *name);
 double lt_json_get_number(const cJSON *object, const char *name, double fallback);
 bool lt_json_get_bool(const cJSON *object, const char *name, bool fallback);
 
-/* One value or member name. Inside an object names and values alternate; what follows a
- * value, with all that it holds, is the token at next. */
+/* One value or member name. Inside an object names and values alternate. Small, for
+ * there are a dozen to each tensor of a file. */
 typedef struct lt_json_token {
-    uint32_t at, size; /* its place in the text */
-    uint32_t next;
-    char type;    /* its first byte: { [ " t f n, or 0 for a number */
-    bool escaped; /* a string not yet decoded */
+    uint32_t at;          /* its place in the text */
+    uint32_t extent : 31; /* of a container: the token behind it; of others: bytes */
+    uint32_t escaped : 1; /* a string not yet decoded */
 } lt_json_token;
+
+#define LT_JSON_MAX_EXTENT 0x7fffffffu
 
 typedef struct lt_json_tape {
     char *text;
@@ -55,6 +56,20 @@ typedef struct lt_json_tape {
 lt_status lt_json_scan(lt_json_tape *tape, char *text, size_t size, uint64_t base_offset,
     lt_error *err) LT_MUST_USE;
 void lt_json_tape_release(lt_json_tape *tape);
+
+/* The first byte of what the token stands for: { [ " t f n, or '0' for every number. */
+static inline char lt_json_type(const lt_json_tape *tape, size_t token)
+{
+    char first = tape->text[tape->tokens[token].at];
+    return first == '-' || (first >= '0' && first <= '9') ? '0' : first;
+}
+
+/* The token behind a value and all that it holds. */
+static inline size_t lt_json_next(const lt_json_tape *tape, size_t token)
+{
+    char first = tape->text[tape->tokens[token].at];
+    return first == '{' || first == '[' ? tape->tokens[token].extent : token + 1;
+}
 
 /* The token's byte position, base_offset included. */
 uint64_t lt_json_at(const lt_json_tape *tape, size_t token);

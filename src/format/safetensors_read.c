@@ -48,12 +48,12 @@ static lt_status fault(
 
 static char type_of(const struct header *h, size_t token)
 {
-    return h->json.tokens[token].type;
+    return lt_json_type(&h->json, token);
 }
 
 static size_t end_of(const struct header *h, size_t token)
 {
-    return h->json.tokens[token].next;
+    return lt_json_next(&h->json, token);
 }
 
 static lt_status read_metadata(struct header *h, size_t node, uint64_t at)

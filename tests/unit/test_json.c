@@ -100,14 +100,14 @@ static void test_exact_integers(void)
     if (!CHECK(!lt_json_scan(&tape, text, sizeof text - 1, 8, NULL))) return;
     size_t a = lt_json_sole(&tape, 0, "a"), b = lt_json_sole(&tape, 0, "b");
     uint64_t v = 0;
-    CHECK(a == 2 && tape.tokens[a].type == '[' && lt_json_at(&tape, a - 1) == 9);
+    CHECK(a == 2 && lt_json_type(&tape, a) == '[' && lt_json_at(&tape, a - 1) == 9);
     CHECK(lt_json_uint(&tape, a + 1, &v) && v == 9007199254740993u);
     CHECK(lt_json_uint(&tape, a + 2, &v) && v == UINT64_MAX);
-    for (size_t i = a + 3; i < tape.tokens[a].next; i = tape.tokens[i].next)
+    for (size_t i = a + 3; i < lt_json_next(&tape, a); i = lt_json_next(&tape, i))
         CHECK(!lt_json_uint(&tape, i, &v));
-    CHECK(b == tape.tokens[a].next + 1 && tape.tokens[b].type == '{');
+    CHECK(b == lt_json_next(&tape, a) + 1 && lt_json_type(&tape, b) == '{');
     CHECK(lt_json_uint(&tape, lt_json_sole(&tape, b, "c"), &v) && v == 7);
-    CHECK(!lt_json_sole(&tape, 0, "A") && tape.tokens[0].next == tape.count);
+    CHECK(!lt_json_sole(&tape, 0, "A") && lt_json_next(&tape, 0) == tape.count);
     lt_json_tape_release(&tape);
 }
 
@@ -136,8 +136,8 @@ static void test_sole(void)
     lt_json_tape tape;
     if (!CHECK(!lt_json_scan(&tape, text, sizeof text - 1, 0, NULL))) return;
     CHECK(!lt_json_sole(&tape, 0, "a"));
-    CHECK(tape.tokens[lt_json_sole(&tape, 0, "b")].type == '[');
-    CHECK(tape.tokens[lt_json_sole(&tape, 0, "c")].type == 'n');
+    CHECK(lt_json_type(&tape, lt_json_sole(&tape, 0, "b")) == '[');
+    CHECK(lt_json_type(&tape, lt_json_sole(&tape, 0, "c")) == 'n');
     lt_json_tape_release(&tape);
 }
 
