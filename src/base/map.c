@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Open addressing, linear probing, at most half full. */
+/* Open addressing, linear probing, at most two thirds full. */
 #include "base/map.h"
 
 #include <stdlib.h>
@@ -25,9 +25,13 @@ static struct lt_map_slot *probe(
     }
 }
 
-static lt_status rehash(lt_map *map, lt_error *err)
+lt_status lt_map_reserve(lt_map *map, size_t count, lt_error *err)
 {
-    size_t n = map->n_slots ? map->n_slots * 2 : 64;
+    size_t n = map->n_slots ? map->n_slots : 64;
+    if (count > SIZE_MAX / 8) return lt_error_set(err, LT_ERR_NOMEM, "out of memory");
+    while (n * 2 < count * 3)
+        n *= 2;
+    if (n == map->n_slots) return LT_OK;
     lt_map next = { calloc(n, sizeof *next.slots), n, map->count };
     if (!next.slots) return lt_error_set(err, LT_ERR_NOMEM, "out of memory");
     for (size_t i = 0; i < map->n_slots; i++) {
@@ -43,10 +47,8 @@ lt_status lt_map_put(
     lt_map *map, const char *key, size_t value, size_t *found, lt_error *err)
 {
     if (found) *found = LT_MAP_NONE;
-    if (map->count * 2 >= map->n_slots) {
-        lt_status st = rehash(map, err);
-        if (st) return st;
-    }
+    lt_status st = lt_map_reserve(map, map->count + 1, err);
+    if (st) return st;
     size_t size = strlen(key);
     uint64_t hash = XXH3_64bits(key, size);
     struct lt_map_slot *s = probe(map, key, size, hash);

@@ -19,6 +19,8 @@ typedef struct lt_map {
  * not NULL) gets the value it has; otherwise *found gets LT_MAP_NONE. */
 lt_status lt_map_put(
     lt_map *map, const char *key, size_t value, size_t *found, lt_error *err) LT_MUST_USE;
+/* Makes room for count keys at once. */
+lt_status lt_map_reserve(lt_map *map, size_t count, lt_error *err) LT_MUST_USE;
 size_t lt_map_get(const lt_map *map, const char *key); /* LT_MAP_NONE when absent */
 size_t lt_map_getn(const lt_map *map, const char *key, size_t key_size);
 /* Replaces the value of a key that is there. */

@@ -63,6 +63,7 @@ struct lt_store {
     lt_source *source; /* NULL for a model of several files */
     lt_reading reading;
     lt_arena arena; /* names, texts */
+    char *text;     /* a header that names point into, or NULL */
     lt_tensor *tensors;
     size_t count, capacity;
     lt_map by_name;
@@ -98,6 +99,12 @@ bool lt_store_in_place(
 /* Appends a tensor; its name is copied. A name that is there already is refused. */
 lt_status lt_store_add(
     lt_store *store, const lt_tensor *tensor, lt_error *err) LT_MUST_USE;
+
+/* The same; the name lives as long as the store. */
+lt_status lt_store_adopt(
+    lt_store *store, const lt_tensor *tensor, lt_error *err) LT_MUST_USE;
+/* Room for n tensors, so that adding them moves nothing. */
+lt_status lt_store_reserve(lt_store *store, size_t n, lt_error *err) LT_MUST_USE;
 
 /* Counts one mention of a global. name is copied. */
 lt_status lt_store_add_global(

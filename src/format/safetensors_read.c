@@ -142,7 +142,7 @@ static lt_status read_tensor(struct header *h, const char *name, size_t node, ui
     lt_status st = read_shape(h, lt_json_sole(&h->json, node, "shape"), &t, at);
     if (!st) st = read_offsets(h, lt_json_sole(&h->json, node, "data_offsets"), &t, at);
     if (st) return st;
-    st = lt_store_add(h->store, &t, h->err);
+    st = lt_store_adopt(h->store, &t, h->err);
     if (!st) return LT_OK;
     if (h->err) h->err->offset = at;
     return lt_error_where(h->err, "tensor '%.200s'", t.name);
@@ -156,15 +156,29 @@ static int by_offset(const void *a, const void *b)
     return strcmp(x->name, y->name);
 }
 
+/* Nearly every writer keeps them so. */
+static bool is_sorted(const lt_store *s)
+{
+    for (size_t i = 1; i < s->count; i++)
+        if (by_offset(&s->tensors[i - 1], &s->tensors[i]) > 0) return false;
+    return true;
+}
+
+static void sort(lt_store *s)
+{
+    qsort(s->tensors, s->count, sizeof *s->tensors, by_offset);
+    for (size_t i = 0; i < s->count; i++)
+        lt_map_set(&s->by_name, s->tensors[i].name, i);
+}
+
 /* Sorts by position and proves that the tensors tile the data section. */
 static lt_status check_tiling(struct header *h)
 {
     lt_store *s = h->store;
     uint64_t at = h->data_at;
-    if (s->count) qsort(s->tensors, s->count, sizeof *s->tensors, by_offset);
+    if (!is_sorted(s)) sort(s);
     for (size_t i = 0; i < s->count; i++) {
         const lt_tensor *t = &s->tensors[i];
-        lt_map_set(&s->by_name, t->name, i);
         if (t->offset != at)
             return fault(h, t->offset, t->name, LT_ERR_FORMAT,
                 t->offset > at ? "there is a hole before its data"
@@ -179,11 +193,21 @@ static lt_status check_tiling(struct header *h)
     return LT_OK;
 }
 
+static size_t count_members(const struct header *h)
+{
+    size_t n = 0;
+    for (size_t i = 1; i < end_of(h, 0); i = end_of(h, i + 1))
+        n++;
+    return n;
+}
+
 static lt_status read_members(struct header *h)
 {
     bool has_metadata = false;
     if (type_of(h, 0) != '{')
         return fault(h, 8, NULL, LT_ERR_FORMAT, "the header is not a JSON object");
+    lt_status st = lt_store_reserve(h->store, count_members(h), h->err);
+    if (st) return st;
     for (size_t i = 1; i < end_of(h, 0); i = end_of(h, i + 1)) {
         uint64_t at = lt_json_at(&h->json, i);
         const char *name = lt_json_text(&h->json, i);
@@ -191,18 +215,17 @@ static lt_status read_members(struct header *h)
         if (is_metadata && has_metadata)
             return fault(h, at, NULL, LT_ERR_FORMAT, "__metadata__ stands twice");
         has_metadata |= is_metadata;
-        lt_status st =
-            is_metadata ? read_metadata(h, i + 1, at) : read_tensor(h, name, i + 1, at);
+        st = is_metadata ? read_metadata(h, i + 1, at) : read_tensor(h, name, i + 1, at);
         if (st) return st;
     }
     return check_tiling(h);
 }
 
-static lt_status load_text(lt_store *store, char **text, uint64_t *size, lt_error *err)
+/* The text stays with the store: it holds the tensors' names. */
+static lt_status load_text(lt_store *store, uint64_t *size, lt_error *err)
 {
     unsigned char prefix[8];
     uint64_t file_size = lt_source_size(store->source);
-    *text = NULL;
     if (file_size < 8)
         return lt_error_at(err, LT_ERR_FORMAT, file_size,
             "the file has %llu bytes, too few for a header",
@@ -218,23 +241,21 @@ static lt_status load_text(lt_store *store, char **text, uint64_t *size, lt_erro
         return lt_error_at(err, LT_ERR_FORMAT, 0,
             "the header length %llu goes past the end of the file (%llu bytes)",
             (unsigned long long)*size, (unsigned long long)file_size);
-    *text = lt_alloc_work(*size, 1, err);
-    if (!*text) return LT_ERR_NOMEM;
-    return lt_source_read(store->source, 8, *text, (size_t)*size, err);
+    store->text = lt_alloc_work(*size, 1, err);
+    if (!store->text) return LT_ERR_NOMEM;
+    return lt_source_read(store->source, 8, store->text, (size_t)*size, err);
 }
 
 static lt_status read_header(lt_store *store, lt_error *err)
 {
-    char *text = NULL;
     uint64_t size = 0;
     struct header h = { .store = store, .err = err };
-    lt_status st = load_text(store, &text, &size, err);
-    if (!st) st = lt_json_scan(&h.json, text, (size_t)size, 8, err);
+    lt_status st = load_text(store, &size, err);
+    if (!st) st = lt_json_scan(&h.json, store->text, (size_t)size, 8, err);
     h.data_at = 8 + size;
     h.data_size = lt_source_size(store->source) - h.data_at;
     if (!st) st = read_members(&h);
     lt_json_tape_release(&h.json);
-    lt_free(text);
     return st;
 }
 

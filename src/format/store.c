@@ -102,31 +102,53 @@ void lt_store_close(lt_store *store)
     lt_map_release(&store->by_name);
     lt_map_release(&store->global_by_name);
     lt_arena_release(&store->arena);
+    lt_free(store->text);
     free(store->tensors);
     free(store->globals);
     free(store->asides);
     free(store);
 }
 
-lt_status lt_store_add(lt_store *store, const lt_tensor *tensor, lt_error *err)
+lt_status lt_store_reserve(lt_store *store, size_t n, lt_error *err)
+{
+    if (n > LT_MAX_TENSORS) n = LT_MAX_TENSORS;
+    lt_status st = lt_grow(
+        (void **)&store->tensors, &store->capacity, n, sizeof *store->tensors, err);
+    return st ? st : lt_map_reserve(&store->by_name, n, err);
+}
+
+static lt_status check_room(const lt_store *store, const char *name, lt_error *err)
 {
     if (store->count >= LT_MAX_TENSORS)
         return lt_error_set(err, LT_ERR_LIMIT, "over %u tensors", LT_MAX_TENSORS);
-    if (strlen(tensor->name) > LT_MAX_NAME_SIZE)
+    if (strlen(name) > LT_MAX_NAME_SIZE)
         return lt_error_set(
             err, LT_ERR_LIMIT, "a tensor name is over %u bytes", LT_MAX_NAME_SIZE);
-    lt_status st = lt_grow((void **)&store->tensors, &store->capacity, store->count + 1,
-        sizeof *store->tensors, err);
-    char *name = st ? NULL : lt_arena_strdup(&store->arena, tensor->name, err);
-    if (!name) return LT_ERR_NOMEM;
+    return LT_OK;
+}
+
+lt_status lt_store_adopt(lt_store *store, const lt_tensor *tensor, lt_error *err)
+{
     size_t found;
-    st = lt_map_put(&store->by_name, name, store->count, &found, err);
+    lt_status st = check_room(store, tensor->name, err);
+    if (!st)
+        st = lt_grow((void **)&store->tensors, &store->capacity, store->count + 1,
+            sizeof *store->tensors, err);
+    if (!st) st = lt_map_put(&store->by_name, tensor->name, store->count, &found, err);
     if (st) return st;
     if (found != LT_MAP_NONE)
         return lt_error_set(err, LT_ERR_FORMAT, "the name stands twice");
-    store->tensors[store->count] = *tensor;
-    store->tensors[store->count++].name = name;
+    store->tensors[store->count++] = *tensor;
     return LT_OK;
+}
+
+lt_status lt_store_add(lt_store *store, const lt_tensor *tensor, lt_error *err)
+{
+    lt_tensor copy = *tensor;
+    lt_status st = check_room(store, tensor->name, err);
+    if (st) return st;
+    copy.name = lt_arena_strdup(&store->arena, tensor->name, err);
+    return copy.name ? lt_store_adopt(store, &copy, err) : LT_ERR_NOMEM;
 }
 
 lt_status lt_store_add_global(
