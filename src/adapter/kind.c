@@ -5,18 +5,16 @@
 
 /* Suffixes that say nothing of the kind: they scale whatever the module is. */
 const lt_suffix lt_common_suffixes[] = {
-    { ".alpha", LT_PART_ALPHA },
-    { ".scale", LT_PART_SCALE },
-    { NULL, LT_PART_OTHER },
+    LT_SUFFIX(".alpha", LT_PART_ALPHA),
+    LT_SUFFIX(".scale", LT_PART_SCALE),
+    LT_NO_SUFFIX,
 };
 
 /* Kinds that are recognised, counted and named, but not computed with yet. */
-/* clang-format off */
-#define OTHER(s) { s, LT_PART_OTHER }
-/* clang-format on */
-#define RECOGNISED(name, id_, title_, common, ...)                                       \
-    static const lt_suffix name##_suffixes[] = { __VA_ARGS__, { NULL, LT_PART_OTHER } }; \
-    static const lt_kind name = { id_, title_, name##_suffixes, NULL, NULL, common,      \
+#define OTHER(s) LT_SUFFIX(s, LT_PART_OTHER)
+#define RECOGNISED(name, id_, title_, common, ...)                                  \
+    static const lt_suffix name##_suffixes[] = { __VA_ARGS__, LT_NO_SUFFIX };       \
+    static const lt_kind name = { id_, title_, name##_suffixes, NULL, NULL, common, \
         false }
 
 RECOGNISED(loha, "loha", "LyCORIS LoHa", false, OTHER(".hada_w1_a"), OTHER(".hada_w1_b"),
@@ -88,12 +86,13 @@ bool lt_module_has_kernel(const lt_module *m)
     return m->part[LT_PART_MID] || (down && down->n_dims > 2 && down->shape[1] < m->in);
 }
 
-static size_t stem_size(const char *name, size_t size, const char *ending)
+static size_t stem_size(const char *name, size_t size, const lt_suffix *s)
 {
-    size_t n = strlen(ending);
-    /* Nearly all fail at the first letter, and a model has thousands of names. */
-    if (size <= n || name[size - n] != *ending) return 0;
-    return memcmp(name + size - n, ending, n) ? 0 : size - n;
+    /* Nearly all fail at one of their ends, and a model has thousands of names. */
+    if (size <= s->size || name[size - s->size] != *s->text
+        || name[size - 1] != s->text[s->size - 1])
+        return 0;
+    return memcmp(name + size - s->size, s->text, s->size) ? 0 : size - s->size;
 }
 
 /* PEFT's raw state dicts carry the adapter's name: x.lora_A.default.weight. */
@@ -103,6 +102,7 @@ static size_t split_named(const char *name, lt_part *part)
         const char *infix;
         lt_part part;
     } infixes[] = { { ".lora_A.", LT_PART_DOWN }, { ".lora_B.", LT_PART_UP } };
+    if (!strstr(name, ".lora_")) return 0;
     for (int i = 0; i < 2; i++) {
         const char *at = strstr(name, infixes[i].infix);
         if (!at || at == name) continue;
@@ -135,7 +135,7 @@ size_t lt_split_name(const char *name, const lt_kind **kind, lt_part *part)
 {
     size_t size = strlen(name), best = 0;
     for (const lt_suffix *s = lt_common_suffixes; s->text; s++) {
-        size_t n = stem_size(name, size, s->text);
+        size_t n = stem_size(name, size, s);
         if (!n) continue;
         *kind = NULL;
         *part = s->part;
@@ -143,7 +143,7 @@ size_t lt_split_name(const char *name, const lt_kind **kind, lt_part *part)
     }
     for (const lt_kind *const *k = lt_kinds; *k; k++) {
         for (const lt_suffix *s = (*k)->suffixes; s->text; s++) {
-            size_t n = stem_size(name, size, s->text);
+            size_t n = stem_size(name, size, s);
             if (!n || (best && n >= best)) continue; /* the longest suffix wins */
             *kind = *k;
             *part = s->part;

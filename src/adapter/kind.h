@@ -12,8 +12,14 @@
  * the module's other tensors tell. */
 typedef struct lt_suffix {
     const char *text;
+    size_t size;
     lt_part part;
 } lt_suffix;
+
+/* clang-format off */
+#define LT_SUFFIX(text, part) { text, sizeof text - 1, part }
+#define LT_NO_SUFFIX { NULL, 0, LT_PART_OTHER }
+/* clang-format on */
 
 struct lt_kind {
     const char *id, *title;

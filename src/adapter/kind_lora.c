@@ -20,33 +20,33 @@
 #include <string.h>
 
 static const lt_suffix lora_suffixes[] = {
-    { ".lora_down.weight", LT_PART_DOWN },
-    { ".lora_up.weight", LT_PART_UP },
-    { ".lora_mid.weight", LT_PART_MID },
-    { ".lora_A.weight", LT_PART_DOWN },
-    { ".lora_B.weight", LT_PART_UP },
-    { ".lora.down.weight", LT_PART_DOWN },
-    { ".lora.up.weight", LT_PART_UP },
-    { ".lora_linear_layer.down.weight", LT_PART_DOWN },
-    { ".lora_linear_layer.up.weight", LT_PART_UP },
-    { "_lora.down.weight", LT_PART_DOWN },
-    { "_lora.up.weight", LT_PART_UP },
-    { ".lora_A", LT_PART_DOWN },
-    { ".lora_B", LT_PART_UP },
-    { NULL, LT_PART_OTHER },
+    LT_SUFFIX(".lora_down.weight", LT_PART_DOWN),
+    LT_SUFFIX(".lora_up.weight", LT_PART_UP),
+    LT_SUFFIX(".lora_mid.weight", LT_PART_MID),
+    LT_SUFFIX(".lora_A.weight", LT_PART_DOWN),
+    LT_SUFFIX(".lora_B.weight", LT_PART_UP),
+    LT_SUFFIX(".lora.down.weight", LT_PART_DOWN),
+    LT_SUFFIX(".lora.up.weight", LT_PART_UP),
+    LT_SUFFIX(".lora_linear_layer.down.weight", LT_PART_DOWN),
+    LT_SUFFIX(".lora_linear_layer.up.weight", LT_PART_UP),
+    LT_SUFFIX("_lora.down.weight", LT_PART_DOWN),
+    LT_SUFFIX("_lora.up.weight", LT_PART_UP),
+    LT_SUFFIX(".lora_A", LT_PART_DOWN),
+    LT_SUFFIX(".lora_B", LT_PART_UP),
+    LT_NO_SUFFIX,
 };
 
 static const lt_suffix dora_suffixes[] = {
-    { ".dora_scale", LT_PART_MAGNITUDE },
-    { ".lora_magnitude_vector", LT_PART_MAGNITUDE },
-    { ".lora_magnitude_vector.weight", LT_PART_MAGNITUDE },
-    { ".magnitude", LT_PART_MAGNITUDE },
-    { NULL, LT_PART_OTHER },
+    LT_SUFFIX(".dora_scale", LT_PART_MAGNITUDE),
+    LT_SUFFIX(".lora_magnitude_vector", LT_PART_MAGNITUDE),
+    LT_SUFFIX(".lora_magnitude_vector.weight", LT_PART_MAGNITUDE),
+    LT_SUFFIX(".magnitude", LT_PART_MAGNITUDE),
+    LT_NO_SUFFIX,
 };
 
 static const lt_suffix bias_suffixes[] = {
-    { ".lora_B.bias", LT_PART_UP_BIAS },
-    { NULL, LT_PART_OTHER },
+    LT_SUFFIX(".lora_B.bias", LT_PART_UP_BIAS),
+    LT_NO_SUFFIX,
 };
 
 static lt_status bad_shapes(const lt_module *m, const char *why, lt_error *err)
@@ -186,7 +186,7 @@ static lt_status load_merged(
     return st;
 }
 
-static const lt_suffix no_suffixes[] = { { NULL, LT_PART_OTHER } };
+static const lt_suffix no_suffixes[] = { LT_NO_SUFFIX };
 
 const lt_kind lt_kind_lora = { "lora", "LoRA", lora_suffixes, measure, load, false,
     true };
