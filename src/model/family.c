@@ -152,6 +152,23 @@ bool lt_begins_with_any(const char *s, const char *const *beginnings)
     return false;
 }
 
+const char *lt_behind(const char *s, const char *beginning)
+{
+    size_t n = strlen(beginning);
+    return strncmp(s, beginning, n) ? NULL : s + n;
+}
+
+bool lt_take_number(const char **p, int *number)
+{
+    const char *s = *p;
+    *number = 0;
+    for (; *s >= '0' && *s <= '9' && *number < 100000; s++)
+        *number = *number * 10 + (*s - '0');
+    if (s == *p || *s != '.') return false;
+    *p = s + 1;
+    return true;
+}
+
 int lt_rename_one(lt_rename *out, const char *fmt, ...)
 {
     va_list ap;

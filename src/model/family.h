@@ -122,4 +122,9 @@ bool lt_begins_with_any(const char *s, const char *const *beginnings); /* NULL e
 /* Length of s without that ending, or 0 when it does not have it. */
 size_t lt_stem_size(const char *s, const char *ending);
 
+/* s behind that beginning, or NULL when it does not have it. */
+const char *lt_behind(const char *s, const char *beginning);
+/* A number and a dot at *p, which moves past them. */
+bool lt_take_number(const char **p, int *number);
+
 #endif

@@ -4,7 +4,6 @@
  * text_projection as a bare (width, projection) parameter used as x * P. */
 #include "model/family.h"
 
-#include <stdio.h>
 #include <string.h>
 
 /* Its text encoders before PEFT. */
@@ -52,9 +51,9 @@ static int rename_block(const char *rest, int layer, lt_rename out[LT_MAX_RENAME
 
 int lt_rename_openclip(const char *native, lt_rename out[LT_MAX_RENAMES])
 {
-    int layer = 0, used = 0;
-    if (sscanf(native, "transformer.resblocks.%d.%n", &layer, &used) == 1 && used)
-        return rename_block(native + used, layer, out);
+    const char *rest = lt_behind(native, "transformer.resblocks.");
+    int layer;
+    if (rest && lt_take_number(&rest, &layer)) return rename_block(rest, layer, out);
     if (!strcmp(native, "token_embedding.weight"))
         return lt_rename_one(out, "text_model.embeddings.token_embedding");
     if (!strcmp(native, "ln_final.weight"))

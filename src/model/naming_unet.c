@@ -64,20 +64,21 @@ static int rename_path(lt_rename *out, const char *path)
 {
     const char *name = look_up(whole, sizeof whole / sizeof *whole, path);
     if (name) return lt_rename_one(out, "%s", name);
-    int n = 0, k = 0, used = 0;
+    int n, k;
     char kind[32];
-    if (sscanf(path, "input_blocks.%d.%d.%n", &n, &k, &used) == 2 && used && n > 0) {
+    const char *rest = lt_behind(path, "input_blocks.");
+    if (rest && lt_take_number(&rest, &n) && lt_take_number(&rest, &k) && n > 0) {
         snprintf(kind, sizeof kind, "down_blocks.%d", (n - 1) / 3);
-        return rename_block(out, kind, (n - 1) % 3, k, path + used, false);
+        return rename_block(out, kind, (n - 1) % 3, k, rest, false);
     }
-    used = 0;
-    if (sscanf(path, "output_blocks.%d.%d.%n", &n, &k, &used) == 2 && used && n >= 0) {
+    rest = lt_behind(path, "output_blocks.");
+    if (rest && lt_take_number(&rest, &n) && lt_take_number(&rest, &k)) {
         snprintf(kind, sizeof kind, "up_blocks.%d", n / 3);
-        return rename_block(out, kind, n % 3, k, path + used, false);
+        return rename_block(out, kind, n % 3, k, rest, false);
     }
-    used = 0;
-    if (sscanf(path, "middle_block.%d.%n", &k, &used) == 1 && used)
-        return rename_block(out, "mid_block", 0, k, path + used, true);
+    rest = lt_behind(path, "middle_block.");
+    if (rest && lt_take_number(&rest, &k))
+        return rename_block(out, "mid_block", 0, k, rest, true);
     return 0;
 }
 
