@@ -223,29 +223,41 @@ static void print_adapter(const lt_adapter *a)
             lt_adapter_rest_count(a));
 }
 
-static void print_parts(const lt_model *model)
+struct part {
+    const lt_component *component;
+    size_t tensors;
+    uint64_t params;
+};
+
+#define MAX_PARTS 16
+
+/* In the order of their first tensors. */
+static size_t find_parts(const lt_model *model, struct part parts[MAX_PARTS])
 {
     const lt_store *store = lt_model_store(model);
-    const lt_component *seen[16];
-    size_t n_seen = 0;
+    size_t n = 0;
     for (size_t i = 0; i < lt_store_count(store); i++) {
-        const lt_component *c = lt_model_component(model, lt_store_at(store, i));
-        bool known = !c || n_seen == 16;
-        for (size_t k = 0; k < n_seen; k++)
-            known |= seen[k] == c;
-        if (known) continue;
-        seen[n_seen++] = c;
-        uint64_t params = 0;
-        size_t tensors = 0;
-        for (size_t j = 0; j < lt_store_count(store); j++) {
-            const lt_tensor *t = lt_store_at(store, j);
-            if (lt_model_component(model, t) != c) continue;
-            params += t->count;
-            tensors++;
-        }
-        printf("  %-10s%s: %zu tensors, %llu parameters\n", n_seen == 1 ? "parts" : "",
-            lt_component_title(c), tensors, (unsigned long long)params);
+        const lt_tensor *t = lt_store_at(store, i);
+        const lt_component *c = lt_model_component(model, t);
+        size_t k = 0;
+        while (k < n && parts[k].component != c)
+            k++;
+        if (!c || k == MAX_PARTS) continue;
+        if (k == n) parts[n++] = (struct part){ c, 0, 0 };
+        parts[k].tensors++;
+        parts[k].params += t->count;
     }
+    return n;
+}
+
+static void print_parts(const lt_model *model)
+{
+    struct part parts[MAX_PARTS];
+    size_t n = find_parts(model, parts);
+    for (size_t i = 0; i < n; i++)
+        printf("  %-10s%s: %zu tensors, %llu parameters\n", i ? "" : "parts",
+            lt_component_title(parts[i].component), parts[i].tensors,
+            (unsigned long long)parts[i].params);
 }
 
 static void print_model(const lt_model *model, bool verbose)
