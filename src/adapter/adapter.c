@@ -259,9 +259,17 @@ static lt_status read_metadata(lt_adapter *a, lt_error *err)
               : LT_OK;
 }
 
+/* Most modules have two tensors or three; what is not needed is never touched. */
+static lt_status make_room(lt_adapter *a, lt_error *err)
+{
+    return lt_grow((void **)&a->modules, &a->modules_capacity,
+        lt_store_count(a->store) / 2, sizeof *a->modules, err);
+}
+
 static lt_status group(lt_adapter *a, lt_error *err)
 {
     lt_status st = read_metadata(a, err);
+    if (!st) st = make_room(a, err);
     for (size_t i = 0; i < lt_store_count(a->store) && !st; i++)
         st = add_tensor(a, lt_store_at(a->store, i), err);
     if (!st) st = hand_out_others(a, err);

@@ -10,7 +10,7 @@
 
 struct lt_map_slot {
     const char *key; /* NULL: free */
-    size_t size, value;
+    size_t value;
     uint64_t hash;
 };
 
@@ -21,7 +21,7 @@ static struct lt_map_slot *probe(
     for (size_t i = (size_t)hash & mask;; i = (i + 1) & mask) {
         struct lt_map_slot *s = &map->slots[i];
         if (!s->key) return s;
-        if (s->hash == hash && s->size == size && !memcmp(s->key, key, size)) return s;
+        if (s->hash == hash && !strncmp(s->key, key, size) && !s->key[size]) return s;
     }
 }
 
@@ -36,7 +36,7 @@ lt_status lt_map_reserve(lt_map *map, size_t count, lt_error *err)
     if (!next.slots) return lt_error_set(err, LT_ERR_NOMEM, "out of memory");
     for (size_t i = 0; i < map->n_slots; i++) {
         struct lt_map_slot *s = &map->slots[i];
-        if (s->key) *probe(&next, s->key, s->size, s->hash) = *s;
+        if (s->key) *probe(&next, s->key, strlen(s->key), s->hash) = *s;
     }
     free(map->slots);
     *map = next;
@@ -56,7 +56,7 @@ lt_status lt_map_put(
         if (found) *found = s->value;
         return LT_OK;
     }
-    *s = (struct lt_map_slot){ key, size, value, hash };
+    *s = (struct lt_map_slot){ key, value, hash };
     map->count++;
     return LT_OK;
 }
