@@ -111,6 +111,7 @@ typedef struct lt_merge_options {
     const char *format; /* NULL: by the output's extension, in a folder as the base */
     uint64_t max_shard_size; /* 0: as the base */
     bool allow_unmatched, dry_run, overwrite;
+    bool explain; /* with dry_run: list what can be said, although nothing fits */
     double alpha; /* of adapters whose file holds none (loralib); 0: not given */
     const bool *enable_lora; /* loralib: which of the equal blocks of rows of a fused
                                 weight a MergedLinear changes; NULL: not given */
@@ -135,8 +136,8 @@ typedef struct lt_merge_report {
     size_t n_applied; /* as many as modules, or more: some go to several tensors */
     size_t modules_applied;
     lt_notes unmatched;      /* adapter modules and tensors that found no place */
-    lt_notes untouched;      /* dry run: weights that some adapter could change, and none
-                                does; each with its module name */
+    lt_notes untouched;      /* explained: weights that the adapters' dialect names and no
+                                module changes, each with that name */
     lt_notes redundant;      /* adapter tensors that only repeat the base's own */
     size_t tensors_replaced; /* by the adapter's own (PEFT's modules_to_save) */
     size_t tensors_changed, tensors_cast, tensors_passed_through;

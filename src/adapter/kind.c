@@ -118,11 +118,11 @@ static size_t split_named(const char *name, lt_part *part)
 static size_t split_numbered(const char *name, size_t size, lt_part *part)
 {
     static const lt_suffix endings[] = {
-        { ".down.weight", LT_PART_DOWN },
-        { ".up.weight", LT_PART_UP },
+        LT_SUFFIX(".down.weight", LT_PART_DOWN),
+        LT_SUFFIX(".up.weight", LT_PART_UP),
     };
     for (int i = 0; i < 2; i++) {
-        size_t n = stem_size(name, size, endings[i].text);
+        size_t n = stem_size(name, size, &endings[i]);
         if (n < 7 || memcmp(name + n - 6, "_lora", 5) != 0) continue;
         if (name[n - 1] != '1' && name[n - 1] != '2') continue;
         *part = endings[i].part;

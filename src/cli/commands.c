@@ -4,13 +4,14 @@
 #include <string.h>
 
 extern const lt_command lt_cmd_extract, lt_cmd_merge, lt_cmd_resize, lt_cmd_convert,
-    lt_cmd_info, lt_cmd_help;
+    lt_cmd_map, lt_cmd_info, lt_cmd_help;
 
 const lt_command *const lt_commands[] = {
     &lt_cmd_extract,
     &lt_cmd_merge,
     &lt_cmd_resize,
     &lt_cmd_convert,
+    &lt_cmd_map,
     &lt_cmd_info,
     &lt_cmd_help,
     NULL,

@@ -330,6 +330,7 @@ static lt_status judge(lt_merge_run *run, lt_error *err)
 {
     const lt_notes *u = &run->report->unmatched;
     if (u->count) find_cause(run);
+    if (run->options->explain) return LT_OK;
     if (!run->n_parts && !run->report->tensors_replaced)
         return lt_error_set(err, LT_ERR_MISMATCH,
             "no module of the adapter fits the base: %s", run->report->cause);
@@ -444,6 +445,6 @@ lt_status lt_merge_plan(lt_merge_run *run, lt_error *err)
     if (!st) st = fill_applied(run, err);
     if (!st) st = judge(run, err);
     if (!st) st = check_twins(run, err);
-    if (!st && run->options->dry_run) st = note_untouched(run, err);
+    if (!st && run->options->explain) st = note_untouched(run, err);
     return st ? st : refuse_scaled(run, err);
 }
