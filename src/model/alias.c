@@ -6,7 +6,6 @@
 
 #include "base/arena.h"
 #include "base/map.h"
-#include "base/mem.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,7 +28,6 @@ struct lt_alias_map {
     lt_map wrapped; /* with a wrapper added or removed: looked at second */
     lt_map *filling;
     enum how how; /* what is being filled in means */
-    size_t *next; /* of each site: the part that follows it, or LT_MAP_NONE */
     lt_arena arena;
 };
 
@@ -205,45 +203,13 @@ static lt_status put_site(lt_alias_map *m, size_t index, lt_error *err)
     return st ? st : put_wrapped(m, index, s->path, err);
 }
 
-/* Parts of native modules, each to the one that follows it. */
-static lt_status chain_parts(lt_alias_map *m, lt_error *err)
-{
-    lt_map last = { 0 };
-    lt_status st = LT_OK;
-    for (unsigned part = 0; part < LT_MAX_PARTS && !st; part++)
-        for (size_t i = 0; i < lt_model_site_count(m->model) && !st; i++) {
-            const lt_site *s = lt_model_site(m->model, i);
-            size_t before;
-            if (s->parts < 2 || s->part != part) continue;
-            before = part ? lt_map_get(&last, s->native) : LT_MAP_NONE;
-            if (part && before == LT_MAP_NONE) continue;
-            if (part) m->next[before] = i;
-            if (part)
-                lt_map_set(&last, s->native, i);
-            else
-                st = lt_map_put(&last, s->native, i, &before, err);
-        }
-    lt_map_release(&last);
-    return st;
-}
-
-static lt_status prepare(lt_alias_map *m, lt_error *err)
-{
-    size_t n = lt_model_site_count(m->model);
-    m->next = lt_alloc_work(n, sizeof *m->next, err);
-    if (!m->next) return LT_ERR_NOMEM;
-    for (size_t i = 0; i < n; i++)
-        m->next[i] = LT_MAP_NONE;
-    return chain_parts(m, err);
-}
-
 lt_status lt_alias_map_new(lt_alias_map **out, const lt_model *model, lt_error *err)
 {
     *out = NULL;
     lt_alias_map *m = calloc(1, sizeof *m);
     if (!m) return lt_error_set(err, LT_ERR_NOMEM, "out of memory");
     m->model = model;
-    lt_status st = prepare(m, err);
+    lt_status st = LT_OK;
     for (size_t i = 0; i < lt_model_site_count(model) && !st; i++)
         st = put_site(m, i, err);
     if (st) {
@@ -259,7 +225,6 @@ void lt_alias_map_free(lt_alias_map *map)
     if (!map) return;
     lt_map_release(&map->exact);
     lt_map_release(&map->wrapped);
-    lt_free(map->next);
     lt_arena_release(&map->arena);
     free(map);
 }
@@ -273,11 +238,10 @@ static void add_piece(lt_match *match, const lt_site *s)
 
 /* So many parts of a native module from the first on, or nothing where one is missing or
  * has other inputs. */
-static lt_match match_parts(const lt_alias_map *map, size_t head, unsigned parts)
+static lt_match match_parts(const lt_site *head, unsigned parts)
 {
     lt_match match = { 0 };
-    for (size_t i = head; i != LT_MAP_NONE && match.n_pieces < parts; i = map->next[i]) {
-        const lt_site *s = lt_model_site(map->model, i);
+    for (const lt_site *s = head; s && match.n_pieces < parts; s = s->next) {
         if (match.n_pieces && s->in != match.in) break;
         add_piece(&match, s);
     }
@@ -291,15 +255,15 @@ lt_match lt_alias_find(const lt_alias_map *map, const char *name)
     if (found == LT_MAP_NONE) found = lt_map_get(&map->wrapped, name);
     match.ambiguous = found == AMBIGUOUS;
     if (found == LT_MAP_NONE || match.ambiguous) return match;
-    size_t i = found / N_HOWS;
+    const lt_site *site = lt_model_site(map->model, found / N_HOWS);
     switch ((enum how)(found % N_HOWS)) {
-    case HEAD: return match_parts(map, i, lt_model_site(map->model, i)->parts);
-    case HEAD_OF_3: return match_parts(map, i, 3);
+    case HEAD: return match_parts(site, site->parts);
+    case HEAD_OF_3: return match_parts(site, 3);
     case SWAPPED:
         /* The module's first rows are the file's second half. */
-        add_piece(&match, &lt_model_site(map->model, i)->halves[1]);
-        add_piece(&match, &lt_model_site(map->model, i)->halves[0]);
+        add_piece(&match, &site->halves[1]);
+        add_piece(&match, &site->halves[0]);
         return match;
-    default: add_piece(&match, lt_model_site(map->model, i)); return match;
+    default: add_piece(&match, site); return match;
     }
 }

@@ -2,6 +2,7 @@
 #include "model/family.h"
 
 #include "base/arena.h"
+#include "base/map.h"
 #include "base/mem.h"
 
 #include <stdio.h>
@@ -157,6 +158,7 @@ static lt_status keep_site(lt_model *m, const lt_site *site, const char *native,
     if (!s.native || !s.path) return LT_ERR_NOMEM;
     const lt_component *c = s.component;
     s.standard = !c->is_standard || c->is_standard(*s.path ? s.path : s.native);
+    s.native_rows = s.parts < 2 ? s.rows : 0;
     if (s.swapped && halve(m, &s, err)) return LT_ERR_NOMEM;
     m->sites[m->n_sites++] = s;
     return LT_OK;
@@ -238,6 +240,41 @@ static lt_status add_tensor(lt_model *m, size_t index, lt_error *err)
     return st;
 }
 
+/* The place of each site in its native module, and the chain of a module's parts. Parts
+ * may stand anywhere in a file. */
+static lt_status link_parts(lt_model *m, lt_error *err)
+{
+    lt_map last = { 0 };
+    lt_status st = LT_OK;
+    for (unsigned part = 0; part < LT_MAX_PARTS && !st; part++)
+        for (size_t i = 0; i < m->n_sites && !st; i++) {
+            lt_site *s = &m->sites[i];
+            size_t before = LT_MAP_NONE;
+            if (s->parts < 2 || s->part != part) continue;
+            if (!part)
+                st = lt_map_put(&last, s->native, i, &before, err);
+            else if ((before = lt_map_get(&last, s->native)) == LT_MAP_NONE)
+                continue;
+            else
+                lt_map_set(&last, s->native, i);
+            if (!part) continue;
+            m->sites[before].next = s;
+            s->native_row0 = m->sites[before].native_row0 + m->sites[before].rows;
+        }
+    lt_map_release(&last);
+    for (size_t i = 0; i < m->n_sites; i++) {
+        lt_site *s = &m->sites[i];
+        uint64_t rows = 0;
+        unsigned parts = 0;
+        if (s->parts < 2 || s->part) continue;
+        for (const lt_site *p = s; p; p = p->next, parts++)
+            rows += p->rows;
+        for (lt_site *p = s; p && parts == s->parts; p = (lt_site *)p->next)
+            p->native_rows = rows;
+    }
+    return st;
+}
+
 lt_status lt_model_new(lt_model **out, const lt_store *store, lt_error *err)
 {
     *out = NULL;
@@ -252,6 +289,7 @@ lt_status lt_model_new(lt_model **out, const lt_store *store, lt_error *err)
     lt_status st = m->rest && m->component_of ? LT_OK : LT_ERR_NOMEM;
     for (size_t i = 0; i < n && !st; i++)
         st = add_tensor(m, i, err);
+    if (!st) st = link_parts(m, err);
     if (st) {
         lt_model_free(m);
         return st;
