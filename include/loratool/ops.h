@@ -232,6 +232,31 @@ lt_status lt_convert(const lt_convert_options *options, lt_convert_report *repor
     lt_error *err) LT_MUST_USE;
 void lt_convert_report_release(lt_convert_report *report);
 
+/* ---- respell ------------------------------------------------------------------------
+ */
+
+typedef struct lt_respell_options {
+    const char *input, *output, *base; /* base: what its modules are looked up in */
+    const char *to;                    /* a dialect's id */
+    const char *format;                /* NULL: by the output's extension */
+    const char *dtype;                 /* NULL or "keep": as the factors are */
+    bool allow_unmatched, overwrite;
+} lt_respell_options;
+
+typedef struct lt_respell_report {
+    const char *from, *to; /* dialects */
+    size_t modules_read, modules_written;
+    size_t modules_folded; /* whose scale went into a factor */
+    lt_notes unmatched;    /* what has no place in the output */
+    lt_notes dropped;      /* metadata that its format has no place for */
+    lt_cost cost;
+} lt_respell_report;
+
+/* An adapter in another dialect's names and structure. */
+lt_status lt_respell(const lt_respell_options *options, lt_respell_report *report,
+    lt_error *err) LT_MUST_USE;
+void lt_respell_report_release(lt_respell_report *report);
+
 /* ---- info ---------------------------------------------------------------------------
  */
 

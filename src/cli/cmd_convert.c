@@ -5,9 +5,9 @@
 
 struct options {
     lt_common common;
-    const char *output, *format, *dtype, *ema;
+    const char *output, *format, *dtype, *ema, *to, *base;
     uint64_t max_shard_size;
-    bool all_tensors, salvage, force;
+    bool all_tensors, salvage, allow_unmatched, force;
     int threads;
 };
 
@@ -17,6 +17,12 @@ static const lt_opt options[] = {
     { "output", 'o', OPT_STRING, AT(output), "OUT", "file, folder (DIR/) or '-'",
         { "save-to", "out-path" } },
     { "format", 0, OPT_STRING, AT(format), "NAME", LT_HELP_FORMAT, { NULL } },
+    { "to", 0, OPT_STRING, AT(to), "DIALECT",
+        "of an adapter: in the names of kohya, diffusers or peft", { NULL } },
+    { "base", 0, OPT_STRING, AT(base), "FILE", "with --to: the model the adapter is for",
+        { "model-org", "sd-model", "base-model" } },
+    { "allow-unmatched", 0, OPT_FLAG, AT(allow_unmatched), NULL,
+        "with --to: leave out what has no place in the output", { NULL } },
     { "dtype", 0, OPT_STRING, AT(dtype), "TYPE",
         "keep, f32, f16 or bf16 for every tensor [keep]", { "save-precision" } },
     { "ema", 0, OPT_STRING, AT(ema), "HOW",
@@ -71,6 +77,69 @@ static void print_text(FILE *to, const struct options *o, const lt_convert_repor
     lt_print_cost(to, &r->cost);
 }
 
+static cJSON *respelled_json(const lt_respell_report *r)
+{
+    cJSON *o = cJSON_CreateObject();
+    cJSON_AddStringToObject(o, "from", r->from);
+    cJSON_AddStringToObject(o, "to", r->to);
+    cJSON_AddNumberToObject(o, "modules_read", (double)r->modules_read);
+    cJSON_AddNumberToObject(o, "modules_written", (double)r->modules_written);
+    cJSON_AddNumberToObject(o, "modules_folded", (double)r->modules_folded);
+    lt_json_add_notes(o, "unmatched", &r->unmatched);
+    lt_json_add_notes(o, "dropped", &r->dropped);
+    lt_json_add_cost(o, &r->cost);
+    return o;
+}
+
+static void print_respelled(FILE *to, const struct options *o, const lt_respell_report *r)
+{
+    fprintf(to, "%s: %zu modules from %zu, %s keys from %s\n", o->output,
+        r->modules_written, r->modules_read, r->to, r->from);
+    if (r->modules_folded)
+        fprintf(to, "folded     the scale of %zu modules into their factors\n",
+            r->modules_folded);
+    lt_print_notes(to, "unmatched ", &r->unmatched, true);
+    lt_print_notes(to, "dropped   ", &r->dropped, true);
+    fputs("wrote      ", to);
+    lt_print_cost(to, &r->cost);
+}
+
+/* Options that do not go with --to. */
+static lt_status check_respelling(const struct options *o, lt_error *err)
+{
+    const char *wrong = NULL;
+    if (!o->base) return lt_error_set(err, LT_ERR_ARG, "--to needs --base");
+    if (o->ema) wrong = "ema";
+    if (o->max_shard_size) wrong = "max-shard-size";
+    if (o->all_tensors) wrong = "all-tensors";
+    if (o->salvage) wrong = "salvage";
+    if (!wrong) return LT_OK;
+    return lt_error_set(err, LT_ERR_ARG, "--%s does not go with --to", wrong);
+}
+
+static lt_status respell(const struct options *o, const char *input, lt_error *err)
+{
+    lt_respell_options x = { .input = input,
+        .output = o->output,
+        .base = o->base,
+        .to = o->to,
+        .format = o->format,
+        .dtype = o->dtype,
+        .allow_unmatched = o->allow_unmatched,
+        .overwrite = o->force };
+    lt_status st = check_respelling(o, err);
+    if (st) return st;
+    lt_respell_report r;
+    FILE *to = lt_report_stream(o->output);
+    st = lt_respell(&x, &r, err);
+    if (!st && o->common.json)
+        st = lt_print_json(to, respelled_json(&r), err);
+    else if (!st && !o->common.quiet)
+        print_respelled(to, o, &r);
+    lt_respell_report_release(&r);
+    return st;
+}
+
 static lt_status parse_ema(const char *text, lt_ema *ema, lt_error *err)
 {
     static const char *const words[] = { "keep", "drop", "use" };
@@ -90,6 +159,9 @@ static lt_status run(void *filled, int n_args, char **args, lt_error *err)
     lt_ema ema;
     if (n_args != 1 || !o->output)
         return lt_error_set(err, LT_ERR_ARG, "one input and -o are needed");
+    if (o->to) return respell(o, args[0], err);
+    if (o->base || o->allow_unmatched)
+        return lt_error_set(err, LT_ERR_ARG, "--base and --allow-unmatched go with --to");
     if (parse_ema(o->ema, &ema, err)) return LT_ERR_ARG;
     lt_convert_options x = { .input = args[0],
         .output = o->output,

@@ -1,0 +1,97 @@
+# An adapter in another dialect is the same adapter: it merges to the same model.
+sd=$testdata/mini-sd
+llm=$testdata/mini-llm
+mini="d=32 h=8 n=2 s=2 i=8 c=8 p=8 g=1"
+
+# merged BASE ADAPTER OUT
+merged() { check "$LORATOOL" merge --base "$1" "$2" -o "$3" -q -f; }
+
+# Stable Diffusion: every module has a name in both; the scale goes into the factors.
+run 0 convert "$sd/lora.safetensors" --to diffusers --base "$sd/base.safetensors" \
+    -o d.safetensors --json
+check test "$(field stdout .from)" = kohya
+check test "$(field stdout .to)" = diffusers
+check test "$(field stdout .modules_written)" = "$(field stdout .modules_read)"
+check test "$(field stdout '.unmatched | length')" = 0
+run 0 info --json d.safetensors
+check test "$(field stdout .dialect)" = diffusers
+run 0 convert d.safetensors --to kohya --base "$sd/base.safetensors" -o k.safetensors -q
+run 0 info --json k.safetensors
+check test "$(field stdout .dialect)" = kohya
+run 0 convert k.safetensors --to diffusers --base "$sd/base.safetensors" -o d2.safetensors -q
+for i in d d2; do
+    run 0 info --json $i.safetensors
+    tail -c "$(field stdout .bytes)" $i.safetensors >$i.data
+    run 0 info -t $i.safetensors
+    cut -f 1-3 stdout >$i.list
+done
+same d.list d2.list
+same d.data d2.data
+
+# A language model: a PEFT folder keeps its alphas, a file has the scale in its factors.
+run 0 convert "$llm/lora" --to peft --base "$llm/base/model.safetensors" -o folder/ -q
+run 0 convert folder --to peft --base "$llm/base/model.safetensors" -o again/ -q
+same folder/adapter_model.safetensors again/adapter_model.safetensors
+merged "$llm/base/model.safetensors" "$llm/lora" a.safetensors
+merged "$llm/base/model.safetensors" folder b.safetensors
+same a.safetensors b.safetensors
+
+# Fused to apart and back: the ranks stay, and so do the values.
+check "$LORATOOL_SYNTH" "flux:$mini" -o native.safetensors
+check "$LORATOOL_SYNTH" "flux-diffusers:$mini" -o public.safetensors
+check "$LORATOOL_SYNTH" "flux:$mini" --adapter --rank 4 --for native.safetensors -o fused.safetensors
+for base in native public; do
+    run 0 convert fused.safetensors --to diffusers --base $base.safetensors \
+        -o split-$base.safetensors --json
+    check test "$(field stdout .modules_read)" = 26
+    check test "$(field stdout .modules_written)" = 40
+    run 0 convert split-$base.safetensors --to kohya --base $base.safetensors \
+        -o fused-$base.safetensors --json
+    check test "$(field stdout .modules_written)" = 26
+    check test "$(field stdout .modules_folded)" = 0
+    run 0 info --json fused-$base.safetensors
+    check test "$(field stdout '[.modules[].rank] | unique | @csv')" = 4
+    for model in native public; do
+        merged $model.safetensors split-$base.safetensors split-$base-$model.out
+        merged $model.safetensors fused-$base.safetensors fused-$base-$model.out
+        same split-$base-$model.out fused-$base-$model.out
+    done
+done
+same split-native.safetensors split-public.safetensors
+same fused-native.safetensors fused-public.safetensors
+
+# Parts with down factors of their own: one module of all their ranks, in blocks.
+check "$LORATOOL_SYNTH" "flux-diffusers:$mini" --adapter --rank 2 --for public.safetensors \
+    -o apart.safetensors
+run 0 convert apart.safetensors --to kohya --base public.safetensors -o joined.safetensors -q
+run 0 info --json joined.safetensors
+check test "$(field stdout '[.modules[].rank] | unique | @csv')" = 2,6,8
+for model in native public; do
+    merged $model.safetensors apart.safetensors apart.out
+    merged $model.safetensors joined.safetensors joined.out
+    same apart.out joined.out
+done
+
+# What cannot be is said, and nothing is written.
+run 2 convert fused.safetensors --to diffusers -o x.safetensors
+err "--to needs --base"
+run 2 convert fused.safetensors --to klingon --base native.safetensors -o x.safetensors
+err "unknown dialect 'klingon'"
+run 2 convert fused.safetensors --base native.safetensors -o x.safetensors
+err "go with --to"
+run 2 convert fused.safetensors --to kohya --base native.safetensors --ema drop -o x.safetensors
+err "--ema does not go with --to"
+run 3 convert fused.safetensors --to diffusers --base "$sd/base.safetensors" -o x.safetensors
+err "it is for FLUX.1, the base is Stable Diffusion 1.x"
+nothing_left x.safetensors
+run 1 convert fused.safetensors --to diffusers --base native.safetensors -o split-native.safetensors
+err "exists"
+
+# An adapter half of which has no place.
+check "$LORATOOL_SYNTH" "flux:d=32 h=8 n=1 s=2 i=8 c=8 p=8 g=1" -o small.safetensors
+run 3 convert fused.safetensors --to diffusers --base small.safetensors -o x.safetensors
+err "have no place in the output"
+nothing_left x.safetensors
+run 0 convert fused.safetensors --to diffusers --base small.safetensors -o half.safetensors \
+    --allow-unmatched --json
+check test "$(field stdout '.unmatched | length')" = 10
