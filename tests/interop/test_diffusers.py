@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """diffusers loads what loratool writes for Stable Diffusion 1.x, and runs it as the merged model."""
 
-from common import check, run_tests
+from common import check, report, run_tests
 from consumers import DATA, caught, difference, extract, keys_of, measured, merge, same_set
 
 import torch
@@ -97,6 +97,17 @@ def test_trained(work):
     compare("trained", TRAINED, work)
 
 
+def test_converted(work):
+    """The trained adapter in diffusers' names, and back in kohya's: diffusers runs both alike."""
+    there, back = work / "there.safetensors", work / "back.safetensors"
+    report("convert", TRAINED, "--to", "diffusers", "--base", BASE, "-o", there)
+    report("convert", there, "--to", "kohya", "--base", BASE, "-o", back)
+    check(not any(key.startswith("lora_") for key in keys_of(there)), "kohya keys are left", "converted")
+    check(keys_of(back) == keys_of(TRAINED), "keys after the way there and back", "converted")
+    compare("converted", there, work)
+    compare("converted back", back, work)
+
+
 def test_pipeline(work):
     """The whole way to the picture: the samples of the merged model."""
     merge(BASE, [TRAINED], work / "merged.safetensors", "--dtype", "f32")
@@ -127,4 +138,4 @@ def test_all_modules(work):
 
 if __name__ == "__main__":
     run_tests(test_kohya, test_kohya_alpha, test_diffusers, test_diffusers_mixed, test_trained,
-              test_pipeline, test_all_modules)
+              test_converted, test_pipeline, test_all_modules)
