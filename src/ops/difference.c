@@ -31,6 +31,35 @@ static lt_status read_side(const lt_store *store, const lt_tensor *t, uint64_t f
     return lt_store_read(store, t, first * size, raw, (size_t)(count * size), err);
 }
 
+/* The stretch that holds element at of the region, which becomes its place there. */
+static const lt_stretch *stretch_at(const lt_region *r, uint64_t *at)
+{
+    const lt_stretch *s = r->stretches;
+    while (*at >= s->count)
+        *at -= s++->count;
+    *at += s->first;
+    return s;
+}
+
+static lt_status read_tuned(
+    const lt_region *r, uint64_t at, uint64_t count, char *raw, lt_error *err)
+{
+    uint64_t size = element_size(r->b);
+    lt_status st = LT_OK;
+    if (!r->n_stretches) return read_side(r->tuned, r->b, r->first + at, count, raw, err);
+    while (count && !st) {
+        uint64_t from = at;
+        const lt_stretch *s = stretch_at(r, &from);
+        uint64_t n = s->first + s->count - from;
+        if (n > count) n = count;
+        st = read_side(r->tuned, s->tensor, from, n, raw, err);
+        raw += n * size;
+        at += n;
+        count -= n;
+    }
+    return st;
+}
+
 static uint64_t chunk_room(const lt_region *r)
 {
     return r->count < CHUNK ? r->count : CHUNK;
@@ -45,7 +74,7 @@ static lt_status read_chunk(
     c->raw_b = lt_scratch_get(scratch, S_RAW_B, room * element_size(r->b), 1, err);
     if (!c->raw_a || !c->raw_b) return LT_ERR_NOMEM;
     lt_status st = read_side(r->base, r->a, r->first + at, c->count, c->raw_a, err);
-    if (!st) st = read_side(r->tuned, r->b, r->first + at, c->count, c->raw_b, err);
+    if (!st) st = read_tuned(r, at, c->count, c->raw_b, err);
     if (st) return st;
     c->equal = r->a->dtype == r->b->dtype
         && !memcmp(c->raw_a, c->raw_b, c->count * element_size(r->a));
@@ -128,11 +157,17 @@ static lt_status blame_side(
     const lt_region *r, const struct chunk *c, uint64_t at, size_t bad, lt_error *err)
 {
     bool in_base = !isfinite(c->a[bad]), in_tuned = !isfinite(c->b[bad]);
+    uint64_t element = at + bad;
+    const lt_tensor *tuned = r->b;
+    if (!in_base && r->n_stretches)
+        tuned = stretch_at(r, &element)->tensor;
+    else
+        element += r->first;
     lt_error_set(err, LT_ERR_NUMERIC,
         in_base || in_tuned ? "element %llu is NaN or infinite"
                             : "element %llu differs by more than float32 can hold",
-        (unsigned long long)(r->first + at + bad));
-    return lt_store_blame(in_base ? r->base : r->tuned, in_base ? r->a : r->b, err);
+        (unsigned long long)element);
+    return lt_store_blame(in_base ? r->base : r->tuned, in_base ? r->a : tuned, err);
 }
 
 /* Where a part of the region's elements starts. */

@@ -7,11 +7,20 @@
 #include "ops/common.h"
 #include "tensor/panels.h"
 
-/* The same elements on both sides: count of them, starting at element first. */
+/* Elements [first, first + count) of a tensor. */
+typedef struct lt_stretch {
+    const lt_tensor *tensor;
+    uint64_t first, count;
+} lt_stretch;
+
+/* The same elements on both sides: count of them, starting at element first. Where the
+ * tuned model has another layout, they are its stretches, one after the other. */
 typedef struct lt_region {
     const lt_store *base, *tuned;
-    const lt_tensor *a, *b; /* of base and tuned: equal shapes */
+    const lt_tensor *a, *b; /* of base and tuned: equal shapes; or b is of the first of */
     uint64_t first, count;
+    lt_stretch stretches[LT_MAX_PIECES]; /* of one data type */
+    size_t n_stretches;                  /* 0: b itself */
 } lt_region;
 
 /* *changed: some |difference| is above min_diff (or is NaN). Stops at the first one. Uses

@@ -391,6 +391,9 @@ static void release_run(lt_extract_run *run)
         lt_scratch_release(&run->scratch[i]);
     lt_free(run->scratch);
     lt_filter_release(&run->filter);
+    lt_alias_map_free(run->tuned_names);
+    lt_model_free(run->tuned_model);
+    lt_free(run->tuned_used);
     lt_model_free(run->model);
     lt_store_close(run->tuned);
     lt_store_close(run->base);

@@ -18,6 +18,11 @@ typedef struct lt_extract_run {
     lt_extract_report *report;
     lt_store *base, *tuned;
     lt_model *model;
+    /* Set where the tuned model has another layout than the base. */
+    lt_model *tuned_model;
+    lt_alias_map *tuned_names;
+    bool
+        *tuned_used; /* of each tensor of tuned: a site of the base is compared with it */
     const lt_dialect *dialect;
     lt_dtype dtype;
     int threads;

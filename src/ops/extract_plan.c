@@ -95,7 +95,8 @@ static lt_status add_whole(
     /* A site whose tuned side has a type that is not computed with ends here too. */
     if (rest == LT_REST_NONE) rest = LT_REST_DTYPE;
     struct look item = { .reason = lt_rest_text(rest),
-        .region = { run->base, run->tuned, a, b, 0, a->count } };
+        .region = {
+            .base = run->base, .tuned = run->tuned, .a = a, .b = b, .count = a->count } };
     return add_look(l, &item, err);
 }
 
@@ -103,6 +104,12 @@ static lt_status add_tensor(struct looks *l, const lt_tensor *a, lt_error *err)
 {
     lt_extract_run *run = l->run;
     const lt_tensor *b = lt_store_find(run->tuned, a->name);
+    if (!b && run->tuned_names && lt_model_rest(run->model, a) == LT_REST_NONE)
+        return LT_OK; /* sites, too */
+    if (!b && run->tuned_names)
+        return lt_notes_add(&run->report->skipped, a->name, 0, err,
+            "%s: not compared, the models' layouts differ",
+            lt_rest_text(lt_model_rest(run->model, a)));
     if (!b)
         return lt_notes_add(&run->report->skipped, a->name, 0, err, "only in the base");
     if (!same_shape(a, b)) {
@@ -125,18 +132,77 @@ static bool serves(const lt_extract_run *run, const lt_site *s)
     return lt_site_serves(s, lt_dialect_naming(run->dialect));
 }
 
+/* The site's name in the naming whose rows stand like those of the base. */
+static void stored_name(const lt_site *s, char *name, size_t size)
+{
+    for (int naming = 0; naming < LT_NAMING_COUNT; naming++) {
+        if (lt_site_swaps(s, (lt_naming)naming)) continue;
+        lt_site_name(s, (lt_naming)naming, name, size);
+        if (*name) return;
+    }
+}
+
+/* Where the tuned model keeps the site's elements; nothing when it does not, or not in
+ * order. */
+static lt_match find_in_tuned(const lt_extract_run *run, const lt_site *s)
+{
+    char name[768] = "";
+    stored_name(s, name, sizeof name);
+    lt_match match = lt_alias_find(run->tuned_names, name);
+    bool fits = match.n_pieces && match.out == s->out && match.in == s->in;
+    for (size_t i = 0; i < match.n_pieces && fits; i++) {
+        const lt_site *t = match.pieces[i].site;
+        fits = t->transposed == s->transposed && (!s->transposed || match.n_pieces == 1)
+            && t->tensor->dtype == match.pieces[0].site->tensor->dtype
+            && lt_dtype_get(t->tensor->dtype)->computes;
+    }
+    return fits ? match : (lt_match){ 0 };
+}
+
+/* A site whose elements have other names in the tuned model. */
+static lt_status add_site_across(struct looks *l, const lt_site *s, lt_error *err)
+{
+    lt_extract_run *run = l->run;
+    lt_match match = find_in_tuned(run, s);
+    if (!match.n_pieces)
+        return lt_notes_add(&run->report->skipped, s->tensor->name, 0, err,
+            "the tuned model has no tensor for it, or in another form");
+    uint64_t columns = lt_tensor_columns(s->tensor);
+    struct look item = { .site = s,
+        .reason = site_reason(run, s),
+        .region = { .base = run->base,
+            .tuned = run->tuned,
+            .a = s->tensor,
+            .b = match.pieces[0].site->tensor,
+            .first = s->row0 * columns,
+            .count = s->rows * columns,
+            .n_stretches = match.n_pieces } };
+    for (size_t i = 0; i < match.n_pieces; i++) {
+        const lt_site *t = match.pieces[i].site;
+        item.region.stretches[i] =
+            (lt_stretch){ t->tensor, t->row0 * columns, t->rows * columns };
+        run->tuned_used[lt_store_index(run->tuned, t->tensor)] = true;
+    }
+    return add_look(l, &item, err);
+}
+
 static lt_status add_site(struct looks *l, const lt_site *s, lt_error *err)
 {
     lt_extract_run *run = l->run;
     const lt_tensor *b = lt_store_find(run->tuned, s->tensor->name);
+    if (!b && run->tuned_names && serves(run, s)) return add_site_across(l, s, err);
     if (!b || !same_shape(s->tensor, b) || !lt_dtype_get(b->dtype)->computes)
         return LT_OK;
     if (!serves(run, s)) return LT_OK;
     uint64_t columns = lt_tensor_columns(s->tensor);
     struct look item = { .site = s,
         .reason = site_reason(run, s),
-        .region = {
-            run->base, run->tuned, s->tensor, b, s->row0 * columns, s->rows * columns } };
+        .region = { .base = run->base,
+            .tuned = run->tuned,
+            .a = s->tensor,
+            .b = b,
+            .first = s->row0 * columns,
+            .count = s->rows * columns } };
     return add_look(l, &item, err);
 }
 
@@ -223,9 +289,13 @@ static lt_status note_tuned_only(lt_extract_run *run, size_t *common, lt_error *
     *common = 0;
     for (size_t i = 0; i < lt_store_count(run->tuned) && !st; i++) {
         const char *name = lt_store_at(run->tuned, i)->name;
-        if (lt_store_find(run->base, name))
+        bool used = run->tuned_used && run->tuned_used[i];
+        bool rest = run->tuned_model
+            && lt_model_rest(run->tuned_model, lt_store_at(run->tuned, i))
+                != LT_REST_NONE; /* told of the base */
+        if (used || lt_store_find(run->base, name))
             (*common)++;
-        else
+        else if (!rest)
             st = lt_notes_add(
                 &run->report->skipped, name, 0, err, "only in the tuned model");
     }
@@ -246,11 +316,33 @@ static lt_status nothing_in_common(const lt_extract_run *run, lt_error *err)
         "base and tuned model have no tensor of the same name and shape%s", cause);
 }
 
+/* Models of one family in two layouts, or under other prefixes, are compared by the names
+ * of their modules. */
+static lt_status look_across(lt_extract_run *run, lt_error *err)
+{
+    bool all = true;
+    for (size_t i = 0; i < lt_model_site_count(run->model) && all; i++)
+        all = lt_store_find(run->tuned, lt_model_site(run->model, i)->tensor->name);
+    if (all) return LT_OK;
+    lt_status st = lt_model_new(&run->tuned_model, run->tuned, err);
+    if (st) return st;
+    const char *base = lt_family_id(lt_model_family(run->model));
+    bool same = !strcmp(base, lt_family_id(lt_model_family(run->tuned_model)));
+    if (!same || !strcmp(base, "unknown")) {
+        lt_model_free(run->tuned_model);
+        run->tuned_model = NULL;
+        return LT_OK;
+    }
+    run->tuned_used = lt_alloc(lt_store_count(run->tuned), sizeof(bool), err);
+    if (!run->tuned_used) return LT_ERR_NOMEM;
+    return lt_alias_map_new(&run->tuned_names, run->tuned_model, err);
+}
+
 static lt_status gather(struct looks *l, lt_error *err)
 {
     lt_extract_run *run = l->run;
     size_t common = 0;
-    lt_status st = LT_OK;
+    lt_status st = look_across(run, err);
     for (size_t i = 0; i < lt_store_count(run->base) && !st; i++)
         st = add_tensor(l, lt_store_at(run->base, i), err);
     for (size_t i = 0; i < lt_model_site_count(run->model) && !st; i++)

@@ -188,7 +188,9 @@ static lt_status place_plain(
         && !memcmp(b->shape, t->shape, b->n_dims * sizeof *b->shape)
         && lt_dtype_get(b->dtype)->computes && lt_dtype_get(t->dtype)->computes;
     lt_scratch scratch = { 0 };
-    lt_region region = { run->base, lt_adapter_store(a), b, t, 0, b->count };
+    lt_region region = {
+        .base = run->base, .tuned = lt_adapter_store(a), .a = b, .b = t, .count = b->count
+    };
     lt_status st =
         comparable ? lt_region_changed(&region, 0, &changed, &scratch, err) : LT_OK;
     lt_scratch_release(&scratch);

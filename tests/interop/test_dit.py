@@ -213,6 +213,22 @@ def check_spellings(mini, files, work):
                   f"{list(found)}", mini.table)
 
 
+def check_across(mini, files, work):
+    """Base and tuned model in different layouts give what two of one layout give, byte for byte."""
+    for base, tuned, dialect in (("native", "public", "kohya"), ("native", "public", "diffusers"),
+                                 ("public", "native", "diffusers")):
+        images = []
+        for other in tuned, base:
+            out = work / "across.safetensors"
+            done = extract(files["base", base], files["tuned", other], out, "-r", "6",
+                           "--all-modules", "--dialect", dialect)
+            images.append(out.read_bytes())
+            lost = [n["name"] for n in done["modules_skipped"] if "no tensor for it" in n["reason"]
+                    or n["reason"].startswith("only in")]
+            check(not lost, f"{base} and {other}: {lost[:3]}", f"{mini.table} across")
+        check(images[0] == images[1], f"{base} and {tuned}, {dialect}", f"{mini.table} across")
+
+
 def test_flux_extras(work):
     """XLabs' names, and ComfyUI's for the attention's part of linear1."""
     files = FLUX.make(work)
@@ -287,6 +303,7 @@ def check_mini(mini, work):
             at_most(difference(again[name], tensor), 2e-5, f"{mini.table}: full rank", name)
 
     check_spellings(mini, files, work)
+    check_across(mini, files, work)
 
     expected = mini.run(mini.model(merged))
     unchanged = mini.run(base)
