@@ -13,6 +13,8 @@
  * m x n operand is passed as its n x m transpose. */
 void dsyevd_(const char *jobz, const char *uplo, const int *n, double *a, const int *lda,
     double *w, double *work, const int *lwork, int *iwork, const int *liwork, int *info);
+void ssyevd_(const char *jobz, const char *uplo, const int *n, float *a, const int *lda,
+    float *w, float *work, const int *lwork, int *iwork, const int *liwork, int *info);
 void dpotrf_(const char *uplo, const int *n, double *a, const int *lda, int *info);
 void dgeqrf_(const int *m, const int *n, double *a, const int *lda, double *tau,
     double *work, const int *lwork, int *info);
@@ -31,8 +33,10 @@ void dgesvd_(const char *jobu, const char *jobvt, const int *m, const int *n, do
     X(openblas_set_num_threads) \
     X(cblas_sgemm)              \
     X(cblas_dgemm)              \
+    X(cblas_ssyrk)              \
     X(cblas_dsyrk)              \
     X(dsyevd_)                  \
+    X(ssyevd_)                  \
     X(dpotrf_)                  \
     X(dgeqrf_)                  \
     X(dorgqr_)                  \
@@ -45,6 +49,9 @@ static struct {
 } blas;
 
 static lt_loading loading;
+
+/* Small products are computed from where their operands lie. */
+static bool in_place;
 
 /* Sets name for the time in which the library is loaded; value NULL: leaves it alone. */
 struct setting {
@@ -109,6 +116,16 @@ static const char *better_core(void)
     return NULL;
 }
 
+/* OpenBLAS has such kernels for these cores alone; elsewhere pieces are copied one by
+ * one. */
+static bool multiplies_in_place(const char *core)
+{
+    static const char *const able[] = { "SkylakeX", "Cooperlake", "SapphireRapids" };
+    for (size_t i = 0; core && i < sizeof able / sizeof *able; i++)
+        if (!strcmp(core, able[i])) return true;
+    return false;
+}
+
 /* The library chooses its kernels while it is loaded: to choose others it has to go and
  * come again, which takes a millisecond or two. Where it cannot go, because the host
  * program uses it too, it stays as it was. */
@@ -121,7 +138,9 @@ static void load(void)
         lt_library_close(handle);
         loading.status = open_library(&handle, core, &loading.error);
     }
-    if (!loading.status) blas.openblas_set_num_threads(1);
+    if (loading.status) return;
+    blas.openblas_set_num_threads(1);
+    in_place = multiplies_in_place(blas.openblas_get_corename());
 }
 
 lt_status lt_linalg_load(lt_error *err)
@@ -189,8 +208,56 @@ void lt_gemm_f64(size_t m, size_t n, size_t k, double alpha, lt_matd a, lt_matd 
         (blasint)n);
 }
 
+/* Rows of c that are computed at once, from the diagonal on: as few as keep the kernels
+ * busy, for a square of them on the diagonal is half wasted. */
+#define PIECE_BAND ((size_t)16)
+
+/* A strip of k, at most PIECE_DEPTH: the upper triangle of c (n x n) += a^T a, a being
+ * k x n. */
+static void square_strip_f64(
+    size_t n, size_t k, const double *a, size_t stride, double *c)
+{
+    size_t width = PIECE_WORK / PIECE_DEPTH / PIECE_BAND;
+    for (size_t i = 0; i < n; i += PIECE_BAND)
+        for (size_t j = i; j < n; j += width)
+            blas.cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans,
+                (blasint)lt_min_size(PIECE_BAND, n - i),
+                (blasint)lt_min_size(width, n - j), (blasint)k, 1.0, a + i,
+                (blasint)stride, a + j, (blasint)stride, 1.0, c + i * n + j, (blasint)n);
+}
+
+static void square_strip_f32(
+    size_t n, size_t k, const float *a, size_t stride, float beta, float *c)
+{
+    size_t width = PIECE_WORK / PIECE_DEPTH / PIECE_BAND;
+    for (size_t i = 0; i < n; i += PIECE_BAND)
+        for (size_t j = i; j < n; j += width)
+            blas.cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans,
+                (blasint)lt_min_size(PIECE_BAND, n - i),
+                (blasint)lt_min_size(width, n - j), (blasint)k, 1.0F, a + i,
+                (blasint)stride, a + j, (blasint)stride, beta, c + i * n + j, (blasint)n);
+}
+
+void lt_syrk_f32(size_t n, size_t k, lt_matf a, float *c)
+{
+    if (in_place && a.t) {
+        for (size_t i = 0; i < k; i += PIECE_DEPTH)
+            square_strip_f32(n, lt_min_size(PIECE_DEPTH, k - i), a.p + i * a.stride,
+                a.stride, i ? 1 : 0, c);
+        return;
+    }
+    blas.cblas_ssyrk(CblasRowMajor, CblasUpper, trans(a.t), (blasint)n, (blasint)k, 1.0F,
+        a.p, (blasint)a.stride, 0.0F, c, (blasint)n);
+}
+
 void lt_syrk_f64(size_t n, size_t k, lt_matd a, double *c)
 {
+    if (in_place && a.t) {
+        for (size_t i = 0; i < k; i += PIECE_DEPTH)
+            square_strip_f64(
+                n, lt_min_size(PIECE_DEPTH, k - i), a.p + i * a.stride, a.stride, c);
+        return;
+    }
     blas.cblas_dsyrk(CblasRowMajor, CblasUpper, trans(a.t), (blasint)n, (blasint)k, 1.0,
         a.p, (blasint)a.stride, 1.0, c, (blasint)n);
 }
@@ -215,6 +282,12 @@ static lt_status too_large(size_t n, lt_error *err)
         err, LT_ERR_LIMIT, "a side of %zu is over what LAPACK indexes", n);
 }
 
+static lt_status check_converged(int info, lt_error *err)
+{
+    if (!info) return LT_OK;
+    return lt_error_set(err, LT_ERR_NUMERIC, "the eigenvalue solver did not converge");
+}
+
 lt_status lt_eig_sym(size_t n, double *a, double *w, lt_error *err)
 {
     if (n == 0) return LT_OK;
@@ -231,9 +304,23 @@ lt_status lt_eig_sym(size_t n, double *a, double *w, lt_error *err)
     if (!st) blas.dsyevd_("V", "U", &in, a, &in, w, work, &lwork, iwork, &liwork, &info);
     lt_free(iwork);
     lt_free(work);
-    if (!st && info)
-        st = lt_error_set(err, LT_ERR_NUMERIC, "the eigenvalue solver did not converge");
-    return st;
+    return st ? st : check_converged(info, err);
+}
+
+/* The work space is what LAPACK's manual asks for at least: a float32 could not hold the
+ * answer to the question. */
+lt_status lt_eig_sym_f32(size_t n, float *a, float *w, lt_error *err)
+{
+    if (n == 0) return LT_OK;
+    if (n > 1 << 14) return too_large(n, err);
+    int in = (int)n, info = 0, lwork = 1 + 6 * in + 2 * in * in, liwork = 3 + 5 * in;
+    float *work = lt_alloc_work((uint64_t)lwork, sizeof *work, err);
+    int *iwork = lt_alloc_work((uint64_t)liwork, sizeof *iwork, err);
+    lt_status st = work && iwork ? LT_OK : LT_ERR_NOMEM;
+    if (!st) blas.ssyevd_("V", "U", &in, a, &in, w, work, &lwork, iwork, &liwork, &info);
+    lt_free(iwork);
+    lt_free(work);
+    return st ? st : check_converged(info, err);
 }
 
 bool lt_cholesky(size_t n, double *a)

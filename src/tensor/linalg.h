@@ -39,7 +39,9 @@ void lt_gemm_f64(size_t m, size_t n, size_t k, double alpha, lt_matd a, lt_matd 
     double beta, double *c);
 
 /* The upper triangle of c (n x n) += a a^T, where a is n x k; with a.t, += a^T a for a
- * k x n. */
+ * k x n, which is the faster one. In float32 c is replaced, not added to. What is below
+ * the diagonal afterwards is undefined. */
+void lt_syrk_f32(size_t n, size_t k, lt_matf a, float *c);
 void lt_syrk_f64(size_t n, size_t k, lt_matd a, double *c);
 void lt_mirror_upper(size_t n, double *c); /* copies the upper triangle to the lower */
 
@@ -47,8 +49,9 @@ void lt_mirror_upper(size_t n, double *c); /* copies the upper triangle to the l
 void lt_transpose(float *dst, const float *src, size_t rows, size_t columns);
 
 /* Symmetric a (n x n) = V^T diag(w) V: w ascending, row i of a becomes the eigenvector of
- * w[i]. LAPACK dsyevd (divide and conquer). */
+ * w[i]. LAPACK dsyevd or ssyevd (divide and conquer). */
 lt_status lt_eig_sym(size_t n, double *a, double *w, lt_error *err) LT_MUST_USE;
+lt_status lt_eig_sym_f32(size_t n, float *a, float *w, lt_error *err) LT_MUST_USE;
 
 /* Symmetric positive definite a (n x n) = L L^T: a becomes L, zeros above the diagonal.
  * False when a is not positive definite to working precision. LAPACK dpotrf. */
