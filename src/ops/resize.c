@@ -291,6 +291,13 @@ static lt_status load_floats(struct job *j, lt_part part, enum slot slot, float 
     return LT_OK;
 }
 
+/* Where nothing is discarded they would not do, and small modules are quick either way.
+ */
+static bool rough_sums_pay(const struct job *j)
+{
+    return j->k < j->r && (j->out + j->in) * j->r * j->r >= (size_t)1 << 24;
+}
+
 /* *sure is false when the module needs the careful way after all; so it does when there
  * is a NaN or an infinity, which the Gram matrices show and that way finds and tells. */
 static lt_status resize_fast(struct job *j, bool *sure)
@@ -302,7 +309,7 @@ static lt_status resize_fast(struct job *j, bool *sure)
     lt_status st = load_floats(j, LT_PART_UP, S_UP, &up);
     if (!st) st = load_floats(j, LT_PART_DOWN, S_DOWN, &down);
     lt_product old = { up, down, j->out, j->in, j->r, j->m->scale };
-    if (!st) st = lt_grams_make(&grams, &old, j->scratch, j->err);
+    if (!st) st = lt_grams_make(&grams, &old, rough_sums_pay(j), j->scratch, j->err);
     if (st || !grams.sure) return st;
     result->energy = grams.energy;
     result->retained = 1;
@@ -312,6 +319,7 @@ static lt_status resize_fast(struct job *j, bool *sure)
         j->sigma };
     st = lt_grams_truncate(&grams, &old, &t, sure, j->scratch, j->err);
     if (st || !*sure) return st;
+    result->energy = grams.energy; /* which may have been summed again */
     if (j->k < j->r) result->retained = sum_squares(j->sigma, j->k) / grams.energy;
     st = put(j);
     if (st) return st;

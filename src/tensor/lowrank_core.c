@@ -33,8 +33,24 @@ static void narrow(float *dst, const double *src, size_t n)
         dst[i] = (float)src[i];
 }
 
+/* dst (columns x rows) = src^T, the rows of src stride apart. */
+static void transpose(
+    float *dst, const float *src, size_t stride, size_t rows, size_t columns)
+{
+    for (size_t from = 0; from < columns; from += 16) {
+        size_t to = lt_min_size(columns, from + 16);
+        for (size_t i = 0; i < rows; i++)
+            for (size_t j = from; j < to; j++)
+                dst[j * rows + i] = src[i * stride + j];
+    }
+}
+
 /* ---- the fast way --------------------------------------------------------------------
  */
+
+/* Columns of b and rows of a that are multiplied in float32 before a double takes their
+ * sum: as many as make the doubles' share of the work small. */
+#define RUN ((size_t)128)
 
 /* Both factors are walked in strips that fit the cache: rows of b, columns of a. */
 static size_t strip_length(size_t r, size_t length)
@@ -69,50 +85,141 @@ static void gram_b(const lt_product *p, double *strip, double *g)
     lt_mirror_upper(r, g);
 }
 
+/* Columns at..at + now of a, as rows. */
+static void widen_turned(
+    double *dst, const float *a, size_t r, size_t n, size_t at, size_t now)
+{
+    for (size_t from = 0; from < now; from += 16) {
+        size_t to = lt_min_size(now, from + 16);
+        for (size_t i = 0; i < r; i++)
+            for (size_t j = from; j < to; j++)
+                dst[j * r + i] = a[i * n + at + j];
+    }
+}
+
 static void gram_a(const lt_product *p, double *strip, double *g)
 {
     size_t r = p->r, step = strip_length(r, p->n);
     memset(g, 0, r * r * sizeof *g);
     for (size_t at = 0; at < p->n; at += step) {
         size_t now = lt_min_size(step, p->n - at);
-        widen_columns(strip, p->a, r, p->n, at, now);
-        lt_syrk_f64(r, now, (lt_matd){ strip, now, false }, g);
+        widen_turned(strip, p->a, r, p->n, at, now);
+        lt_syrk_f64(r, now, (lt_matd){ strip, r, true }, g);
     }
     lt_mirror_upper(r, g);
 }
 
-lt_status lt_grams_make(
+/* The upper triangle of g += that of part. */
+static void add_upper(double *g, const float *part, size_t r)
+{
+    for (size_t i = 0; i < r; i++)
+        for (size_t j = i; j < r; j++)
+            g[i * r + j] += part[i * r + j];
+}
+
+static void gram_b_floats(const lt_product *p, float *part, double *g)
+{
+    size_t r = p->r;
+    memset(g, 0, r * r * sizeof *g);
+    for (size_t at = 0; at < p->m; at += RUN) {
+        size_t now = lt_min_size(RUN, p->m - at);
+        lt_syrk_f32(r, now, (lt_matf){ p->b + at * r, r, true }, part);
+        add_upper(g, part, r);
+    }
+    lt_mirror_upper(r, g);
+}
+
+static void gram_a_floats(const lt_product *p, float *turned, float *part, double *g)
+{
+    size_t r = p->r;
+    memset(g, 0, r * r * sizeof *g);
+    for (size_t at = 0; at < p->n; at += RUN) {
+        size_t now = lt_min_size(RUN, p->n - at);
+        transpose(turned, p->a + at, p->n, r, now);
+        lt_syrk_f32(r, now, (lt_matf){ turned, r, true }, part);
+        add_upper(g, part, r);
+    }
+    lt_mirror_upper(r, g);
+}
+
+/* Of a sum in float32, relative to the norms it is made of: the header's e. */
+static double rough_unit(size_t r)
+{
+    return 0x1p-23 * sqrt((double)(r > RUN ? r : RUN));
+}
+
+/* What follows from the matrices, the header's E among it. */
+static void judge(lt_grams *g, const lt_product *p)
+{
+    size_t r = p->r;
+    double square = p->scale * p->scale, s = 0, apart = 0;
+    for (size_t i = 0; i < r; i++) {
+        double x = g->b[i * r + i] * g->a[i * r + i];
+        s += sqrt(x);
+        apart += x;
+    }
+    g->energy = square * dot(g->b, g->a, r * r);
+    g->reach = square * s * s;
+    g->sure = g->energy > 1e-8 * g->reach && isfinite(g->reach);
+    g->doubt = g->floats ? rough_unit(r) * (square * apart + g->energy)
+                         : DBL_EPSILON * sqrt((double)(p->m + p->n + r)) * g->reach;
+}
+
+static lt_status make_doubles(
     lt_grams *g, const lt_product *p, lt_scratch *scratch, lt_error *err)
+{
+    double *strip = get_strip(p->r, p, scratch, err);
+    if (!strip) return LT_ERR_NOMEM;
+    gram_b(p, strip, g->b);
+    gram_a(p, strip, g->a);
+    g->floats = false;
+    judge(g, p);
+    return LT_OK;
+}
+
+/* Norms of columns of b and rows of a whose products neither overflow nor vanish. */
+static bool norms_fit_floats(const double *gram, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!(gram[i * n + i] >= 0x1p-80 && gram[i * n + i] <= 0x1p80)) return false;
+    return true;
+}
+
+static lt_status make_floats(
+    lt_grams *g, const lt_product *p, lt_scratch *scratch, lt_error *err)
+{
+    size_t r = p->r;
+    float *turned = lt_scratch_get(scratch, S_STRIP, RUN * r, sizeof *turned, err);
+    float *part = lt_scratch_get(scratch, S_W, r * r, sizeof *part, err);
+    if (!turned || !part) return LT_ERR_NOMEM;
+    gram_b_floats(p, part, g->b);
+    gram_a_floats(p, turned, part, g->a);
+    g->floats = true;
+    judge(g, p);
+    g->sure = g->sure && norms_fit_floats(g->b, r) && norms_fit_floats(g->a, r);
+    return LT_OK;
+}
+
+lt_status lt_grams_make(
+    lt_grams *g, const lt_product *p, bool rough, lt_scratch *scratch, lt_error *err)
 {
     size_t r = p->r;
     *g = (lt_grams){ .b = lt_scratch_get(scratch, S_GRAM_B, r * r, sizeof *g->b, err),
         .a = lt_scratch_get(scratch, S_GRAM_A, r * r, sizeof *g->a, err) };
-    double *strip = get_strip(r, p, scratch, err);
-    if (!g->b || !g->a || !strip) return LT_ERR_NOMEM;
-    gram_b(p, strip, g->b);
-    gram_a(p, strip, g->a);
-    double s = 0;
-    for (size_t i = 0; i < r; i++)
-        s += sqrt(g->b[i * r + i] * g->a[i * r + i]);
-    g->energy = p->scale * p->scale * dot(g->b, g->a, r * r);
-    g->reach = p->scale * p->scale * s * s;
-    g->sure = g->energy > 1e-8 * g->reach && isfinite(g->reach);
-    return LT_OK;
-}
-
-/* The bound E of the header's comment. */
-static double rounding(const lt_grams *g, const lt_product *p)
-{
-    return DBL_EPSILON * sqrt((double)(p->m + p->n + p->r)) * g->reach;
+    if (!g->b || !g->a) return LT_ERR_NOMEM;
+    lt_status st = rough ? make_floats(g, p, scratch, err) : LT_OK;
+    return st || g->sure ? st : make_doubles(g, p, scratch, err);
 }
 
 /* From here on r x r (or k x r) matrices in double. */
 struct core {
-    double *l, *w; /* Ga = l l^T; w = Gb l */
-    double *h;     /* l^T Gb l, then its eigenvectors as rows, ascending */
-    double *values;
+    double *l, *w;           /* Ga = l l^T; w = Gb l */
+    double *h;               /* l^T Gb l */
+    double *v;               /* its k leading eigenvectors as rows, and their */
+    double *values;          /* eigenvalues, descending; room for r */
     double *turn_b, *turn_a; /* new b = b turn_b^T, new a = turn_a a */
     double kept;             /* energy */
+    double residual;         /* | H v - v values |, where it matters */
 };
 
 static lt_status get_core(
@@ -124,13 +231,61 @@ static lt_status get_core(
     c->values = lt_scratch_get(scratch, S_VALUES, r, sizeof *c->values, err);
     c->turn_b = lt_scratch_get(scratch, S_TURN, 3 * k * r, sizeof *c->turn_b, err);
     c->turn_a = c->turn_b ? c->turn_b + k * r : NULL;
+    c->v = c->turn_b ? c->turn_a + k * r : NULL;
     bool ok = c->l && c->w && c->h && c->values && c->turn_b;
     return ok ? LT_OK : LT_ERR_NOMEM;
 }
 
-/* Eigenpairs of the core; *sure is false when Ga is singular. */
-static lt_status solve(
-    struct core *c, const lt_grams *g, size_t r, bool *sure, lt_error *err)
+static lt_status eig_doubles(struct core *c, size_t r, size_t k, lt_error *err)
+{
+    lt_status st = lt_eig_sym(r, c->h, c->values, err);
+    if (st) return st;
+    for (size_t j = 0; j < k; j++)
+        memcpy(c->v + j * r, c->h + (r - 1 - j) * r, r * sizeof *c->v);
+    for (size_t j = 0; j < r / 2; j++) {
+        double least = c->values[j];
+        c->values[j] = c->values[r - 1 - j];
+        c->values[r - 1 - j] = least;
+    }
+    return LT_OK;
+}
+
+/* Eigenvectors from float32, which is half the work; as eigenvalues their Rayleigh
+ * quotients in double, whose errors are the squares of the vectors'. */
+static lt_status eig_floats(
+    struct core *c, size_t r, size_t k, lt_scratch *scratch, lt_error *err)
+{
+    float *h = lt_scratch_get(scratch, S_STRIP, r * r + r, sizeof *h, err);
+    if (!h) return LT_ERR_NOMEM;
+    double trace = 0;
+    for (size_t i = 0; i < r; i++)
+        trace += c->h[i * r + i];
+    for (size_t i = 0; i < r * r; i++)
+        h[i] = (float)(c->h[i] / trace);
+    lt_status st = lt_eig_sym_f32(r, h, h + r * r, err);
+    if (st) return st;
+    for (size_t j = 0; j < k; j++)
+        widen(c->v + j * r, h + (r - 1 - j) * r, r);
+    double *image = c->turn_a, rest = 0;
+    lt_gemm_f64(
+        k, r, r, 1, (lt_matd){ c->v, r, false }, (lt_matd){ c->h, r, false }, 0, image);
+    for (size_t j = 0; j < k; j++) {
+        double *v = c->v + j * r, *hv = image + j * r, square = dot(v, v, r);
+        c->values[j] = dot(v, hv, r) / square;
+        for (size_t i = 0; i < r; i++) {
+            double x = hv[i] - c->values[j] * v[i];
+            rest += x * x;
+            v[i] /= sqrt(square);
+        }
+    }
+    c->residual = sqrt(rest);
+    return LT_OK;
+}
+
+/* The k leading eigenpairs of the core, and turn_b without its factors; *sure is false
+ * when Ga is singular. */
+static lt_status solve(struct core *c, const lt_grams *g, size_t r, size_t k, bool *sure,
+    lt_scratch *scratch, lt_error *err)
 {
     memcpy(c->l, g->a, r * r * sizeof *c->l);
     *sure = lt_cholesky(r, c->l);
@@ -139,28 +294,62 @@ static lt_status solve(
     lt_gemm_f64(r, r, r, 1, gb, l, 0, c->w);
     l.t = true;
     lt_gemm_f64(r, r, r, 1, l, w, 0, c->h);
-    return lt_eig_sym(r, c->h, c->values, err);
+    lt_status st =
+        g->floats ? eig_floats(c, r, k, scratch, err) : eig_doubles(c, r, k, err);
+    if (st) return st;
+    lt_matd v = { c->v, r, false };
+    l.t = true;
+    lt_gemm_f64(k, r, r, 1, v, l, 0, c->turn_b);
+    return LT_OK;
+}
+
+/* What of the discarded energy may have been taken for kept and the reverse: the header's
+ * F, the last pair's own error and that of the eigenvectors. */
+static double mixed(
+    const struct core *c, const lt_grams *g, const lt_product *p, size_t k)
+{
+    size_t r = p->r;
+    double square = p->scale * p->scale, all = 0, kept = 0, last = 0;
+    for (size_t i = 0; i < r; i++)
+        all += g->b[i * r + i] * g->a[i * r + i];
+    for (size_t j = 0; j < k; j++) {
+        const double *y = c->turn_b + j * r;
+        last = 0;
+        for (size_t i = 0; i < r; i++)
+            last += g->b[i * r + i] * y[i] * y[i];
+        kept += last;
+    }
+    double left = fmax(all - kept, 0) * square + fmax(g->energy - c->kept, 0);
+    double f = sqrt((kept * square + c->kept) * left);
+    return rough_unit(r) * (f + last * square) + sqrt(2) * square * c->residual;
+}
+
+/* The float32 form of the two conditions, and that the distance will be exact enough. */
+static bool resolved_roughly(
+    const struct core *c, const lt_grams *g, const lt_product *p, size_t k, double least)
+{
+    double e = g->doubt, tail = g->energy - c->kept;
+    return e <= 5e-4 * tail && 2 * sqrt((double)k) * mixed(c, g, p, k) <= 1e-3 * tail
+        && e * e <= 1e-4 * tail * least;
 }
 
 /* The two conditions of the header's comment. */
 static bool resolved(
     const struct core *c, const lt_grams *g, const lt_product *p, size_t k, double least)
 {
-    double e = rounding(g, p), root = sqrt((double)k), tail = g->energy - c->kept;
+    double e = g->doubt, root = sqrt((double)k), tail = g->energy - c->kept;
     bool whole = k == p->r; /* nothing is discarded */
-    return least > 0 && (whole || 2 * root * e <= 1e-3 * tail)
+    if (!(least > 0)) return false;
+    if (g->floats) return resolved_roughly(c, g, p, k, least);
+    return (whole || 2 * root * e <= 1e-3 * tail)
         && root * e <= 1e-7 * sqrt(least * g->energy);
 }
 
-/* The leading eigenvectors, descending, turned into what multiplies b and a. */
+/* The leading eigenvectors turned into what multiplies b and a. */
 static void make_turns(const struct core *c, const lt_product *p, const lt_truncation *t)
 {
     size_t r = p->r, k = t->k;
-    double *v = c->turn_a + k * r;
-    for (size_t j = 0; j < k; j++)
-        memcpy(v + j * r, c->h + (r - 1 - j) * r, r * sizeof *v);
-    lt_matd rows = { v, r, false };
-    lt_gemm_f64(k, r, r, 1, rows, (lt_matd){ c->l, r, true }, 0, c->turn_b);
+    lt_matd rows = { c->v, r, false };
     lt_gemm_f64(k, r, r, 1, rows, (lt_matd){ c->w, r, true }, 0, c->turn_a);
     for (size_t j = 0; j < k; j++) {
         double sigma = t->sigma[j],
@@ -193,23 +382,13 @@ static bool floats_do(
         && fits_floats(c->turn_a, k * p->r);
 }
 
-/* dst (columns x rows): products of untransposed operands are the fast ones. */
-static void transpose(float *dst, const float *src, size_t rows, size_t columns)
-{
-    for (size_t from = 0; from < columns; from += 16) {
-        size_t to = lt_min_size(columns, from + 16);
-        for (size_t i = 0; i < rows; i++)
-            for (size_t j = from; j < to; j++)
-                dst[j * rows + i] = src[i * columns + j];
-    }
-}
-
 static void turn_floats(const struct core *c, const lt_product *p, const lt_truncation *t)
 {
     size_t r = p->r, k = t->k;
-    float *turn_b = (float *)(c->turn_a + k * r), *turn_a = turn_b + k * r;
+    /* Over the eigenvectors, which have served their turn. */
+    float *turn_b = (float *)c->v, *turn_a = turn_b + k * r;
     narrow(turn_a, c->turn_b, k * r);
-    transpose(turn_b, turn_a, k, r);
+    transpose(turn_b, turn_a, r, k, r);
     narrow(turn_a, c->turn_a, k * r);
     lt_gemm_f32(p->m, k, r, 1, (lt_matf){ p->b, r, false }, (lt_matf){ turn_b, k, false },
         0, t->b);
@@ -243,23 +422,36 @@ static lt_status turn_doubles(const struct core *c, const lt_product *p,
     return LT_OK;
 }
 
-lt_status lt_grams_truncate(const lt_grams *g, const lt_product *p,
-    const lt_truncation *t, bool *sure, lt_scratch *scratch, lt_error *err)
+/* The core from the Gram matrices as they are; *sure: they are good enough. */
+static lt_status attempt(struct core *c, const lt_grams *g, const lt_product *p, size_t k,
+    bool *sure, lt_scratch *scratch, lt_error *err)
+{
+    *sure = g->sure;
+    lt_status st = *sure ? solve(c, g, p->r, k, sure, scratch, err) : LT_OK;
+    if (st || !*sure) return st;
+    double square = p->scale * p->scale;
+    c->kept = 0;
+    for (size_t j = 0; j < k; j++)
+        c->kept += square * c->values[j];
+    *sure = resolved(c, g, p, k, square * c->values[k - 1]);
+    return LT_OK;
+}
+
+lt_status lt_grams_truncate(lt_grams *g, const lt_product *p, const lt_truncation *t,
+    bool *sure, lt_scratch *scratch, lt_error *err)
 {
     size_t r = p->r, k = t->k;
     struct core c = { 0 };
     *sure = false;
-    if (!g->sure) return LT_OK;
     lt_status st = get_core(&c, r, k, scratch, err);
-    if (!st) st = solve(&c, g, r, sure, err);
+    if (!st) st = attempt(&c, g, p, k, sure, scratch, err);
+    if (!st && !*sure && g->floats) {
+        st = make_doubles(g, p, scratch, err);
+        if (!st) st = attempt(&c, g, p, k, sure, scratch, err);
+    }
     if (st || !*sure) return st;
-    double square = p->scale * p->scale;
-    for (size_t i = r - k; i < r; i++)
-        c.kept += square * c.values[i];
-    *sure = resolved(&c, g, p, k, square * c.values[r - k]);
-    if (!*sure) return LT_OK;
     for (size_t j = 0; j < k; j++)
-        t->sigma[j] = sqrt(square * c.values[r - 1 - j]);
+        t->sigma[j] = fabs(p->scale) * sqrt(c.values[j]);
     make_turns(&c, p, t);
     if (!floats_do(&c, g, p, k)) return turn_doubles(&c, p, t, scratch, err);
     turn_floats(&c, p, t);
@@ -306,7 +498,7 @@ static void sum_doubles(const lt_grams *g, const lt_product *p, const lt_product
     size_t r = p->r, k = q->r, all = r + k;
     cross_b(p, q, strip, x);
     cross_a(p, q, strip, y);
-    *in = (struct inner){ .doubt = rounding(g, p) };
+    *in = (struct inner){ .doubt = g->doubt };
     for (size_t j = 0; j < k; j++) {
         in->both += dot(x + j * all, y + j * all, r);
         in->own += dot(x + j * all + r, y + j * all + r, k);
@@ -332,10 +524,10 @@ static void sum_floats(const lt_grams *g, const lt_product *p, const lt_product 
     float *y = x + k * r, *own_b = y + k * r, *own_a = own_b + k * k;
     lt_matf pb = { p->b, r, false }, qb = { q->b, k, false };
     lt_matf pa = { p->a, n, false }, qa = { q->a, n, false };
-    transpose(turned, q->b, m, k);
+    transpose(turned, q->b, k, m, k);
     lt_gemm_f32(k, r, m, 1, (lt_matf){ turned, m, false }, pb, 0, x);
     lt_gemm_f32(k, k, m, 1, (lt_matf){ turned, m, false }, qb, 0, own_b);
-    transpose(turned, q->a, k, n);
+    transpose(turned, q->a, n, k, n);
     lt_gemm_f32(r, k, n, 1, pa, (lt_matf){ turned, k, false }, 0, y);
     lt_gemm_f32(k, k, n, 1, qa, (lt_matf){ turned, k, false }, 0, own_a);
     *in = (struct inner){ .both = trace_floats(x, y, k, r),
@@ -352,21 +544,13 @@ static void sum_floats(const lt_grams *g, const lt_product *p, const lt_product 
     in->doubt = 0x1p-24 * sqrt((double)(m + n)) * (2 * sqrt(old * new) + new);
 }
 
-/* Norms of columns of b and rows of a whose products neither overflow nor vanish. */
-static bool norms_fit_floats(const double *gram, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        if (gram[i * n + i] < 0x1p-80 || gram[i * n + i] > 0x1p80) return false;
-    return true;
-}
-
 /* Half a unit in the fourth digit of the error is the most that reports show. */
 static bool settle(const lt_grams *g, const lt_product *p, const lt_product *q,
     const struct inner *in, double *distance)
 {
     *distance =
         g->energy - 2 * p->scale * q->scale * in->both + q->scale * q->scale * in->own;
-    return in->doubt <= 1e-3 * *distance;
+    return in->doubt + g->doubt <= 1e-3 * *distance;
 }
 
 lt_status lt_grams_distance(const lt_grams *g, const lt_product *p, const lt_product *q,

@@ -21,23 +21,36 @@
  * the SVD of the core, backward stable and several times slower: zero and exactly
  * low-rank factors, ranks above a side, spectra steeper than about 1e-6.
  *
+ * A rough start costs half: Gram matrices from runs of 128 products in float32, doubles
+ * taking the sums of runs, and eigenvectors in float32, with Rayleigh quotients in double
+ * for eigenvalues. An element of Gb is then off by e |b_i| |b_j|, e = 2^-23 sqrt(128),
+ * and the bound above would be 1e-3 of the energy. But no more is lost than what such an
+ * error mixes of the discarded into the kept, and those of different elements are either
+ * independent, their squares then adding up, or follow Gb itself, which mixes nothing. So
+ * the bound is F = e sqrt(T_kept T_discarded), T = sum_i |b_i|^2 |a_i|^2 in the basis of
+ * the eigenvectors, with the energy beside T for the second case, and to it the measured
+ * residual |H V - V Lambda| is added. It stays below what 1.001 of the optimum allows
+ * down to errors of about a tenth of the product; then everything is done again in
+ * double, which makes such a module a third slower than it would be without the attempt.
+ * The energy is exact to about 1e-7 of itself.
+ *
  * Measured, milliseconds of one core of an AVX-512 processor, OpenBLAS 0.3.21, uniform
  * random factors, truncation and distance together; grams, truncate and distance are the
- * three functions of the fast way:
+ * three functions of the fast way, begun roughly, and double is the sum of them where
+ * that is not tried:
  *
- *   m x n          r    k   grams truncate distance    fast  careful
- *   640 x 640     128   32    0.6      1.5      0.2     2.3      8.2
- *   1280 x 1280   128   32    1.2      1.6      0.3     3.1     15.7
- *   10240 x 1280  128   32    5.2      3.1      1.6     9.9     97.4
- *   1280 x 11520  128   32    6.2      3.3      1.8    11.3     85.3
- *   1280 x 1280    64   16    0.4      0.4      0.1     0.9      4.1
- *   1280 x 1280   256   64    4.0      8.6      1.2    13.8     46.8
+ *   m x n          r    k   grams truncate distance    fast  double  careful
+ *   640 x 640     128   32    0.3      1.1      0.1     1.5     2.1      8.2
+ *   1280 x 1280   128   32    0.5      1.2      0.3     2.0     2.8     15.7
+ *   10240 x 1280  128   32    2.3      2.0      2.1     6.3     8.6     97.4
+ *   1280 x 11520  128   32    2.8      2.2      1.4     6.4     9.2     85.3
+ *   1280 x 1280    64   16    0.2      0.3      0.1     0.5     0.7      4.1
+ *   1280 x 1280   256   64    2.1      6.1      1.0     9.2    13.0     46.8
  *
- * Two thirds of truncate is dsyevd; dsyevr, dsyevx and dstemr for the k leading pairs
- * alone were no faster. The Gram matrices need doubles: from float32 sums E would be 1e-3
- * of the energy. The new factors, and their inner products with the old ones, are float32
- * products where what those round away vanishes beside what was discarded, and doubles
- * otherwise. */
+ * Half of truncate is ssyevd (two thirds dsyevd, in double); syevr, syevx and stemr for
+ * the k leading pairs alone were no faster. The new factors, and their inner products
+ * with the old ones, are float32 products where what those round away vanishes beside
+ * what was discarded, and doubles otherwise. */
 #ifndef LT_TENSOR_LOWRANK_CORE_H
 #define LT_TENSOR_LOWRANK_CORE_H
 
@@ -58,14 +71,20 @@ typedef struct lt_grams {
     double *b, *a; /* Gb and Ga, r x r */
     double energy; /* || scale b a ||^2 */
     double reach;  /* scale^2 S^2: what roundings are relative to */
+    double doubt;  /* what roundings may have done to the energy: scale^2 E, in double */
+    bool floats;   /* summed in runs of float32 */
     bool sure;     /* the energy is exact to 1e-6 of itself */
 } lt_grams;
-lt_status lt_grams_make(
-    lt_grams *g, const lt_product *p, lt_scratch *scratch, lt_error *err) LT_MUST_USE;
+
+/* rough: float32 sums will do for the time being, lt_grams_truncate decides. Without it
+ * they are not tried. */
+lt_status lt_grams_make(lt_grams *g, const lt_product *p, bool rough, lt_scratch *scratch,
+    lt_error *err) LT_MUST_USE;
 
 /* The best rank-k pair of the product, 1 <= k <= min(m, n, r), b times b_times and a
- * times a_times; sigma gets k values. *sure is false when the fast way is not good
- * enough: then nothing is written. Uses slots 2..7 of scratch. */
+ * times a_times; sigma gets k values. g is made again in double where float32 sums are
+ * not good enough. *sure is false when the fast way is not: then nothing is written. Uses
+ * slots 2..7 of scratch. */
 typedef struct lt_truncation {
     size_t k;
     lt_split split;
@@ -73,8 +92,8 @@ typedef struct lt_truncation {
     float *b, *a; /* m x k and k x n */
     double *sigma;
 } lt_truncation;
-lt_status lt_grams_truncate(const lt_grams *g, const lt_product *p,
-    const lt_truncation *t, bool *sure, lt_scratch *scratch, lt_error *err) LT_MUST_USE;
+lt_status lt_grams_truncate(lt_grams *g, const lt_product *p, const lt_truncation *t,
+    bool *sure, lt_scratch *scratch, lt_error *err) LT_MUST_USE;
 
 /* || p - q ||^2, where g belongs to p; *sure as above. Uses slots 2..7 of scratch. */
 lt_status lt_grams_distance(const lt_grams *g, const lt_product *p, const lt_product *q,
