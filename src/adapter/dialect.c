@@ -12,7 +12,7 @@ static const lt_dialect dialects[] = {
     { "onetrainer", LT_NAMING_KOHYA, NULL, NULL, true, { "lora_transformer_" } },
     { "peft", LT_NAMING_PEFT, ".lora_A.weight", ".lora_B.weight", false,
         { "base_model.model." } },
-    { "comfyui", LT_NAMING_DIFFUSERS, NULL, NULL, false,
+    { "comfyui", LT_NAMING_COMFYUI, ".lora_down.weight", ".lora_up.weight", true,
         { "diffusion_model.", "text_encoders." } },
     { "diffusers", LT_NAMING_DIFFUSERS, ".lora_A.weight", ".lora_B.weight", false,
         { "unet.", "text_encoder.", "text_encoder_2.", "text_encoder_3.",

@@ -18,7 +18,7 @@ static const lt_opt options[] = {
         { "save-to", "out-path" } },
     { "format", 0, OPT_STRING, AT(format), "NAME", LT_HELP_FORMAT, { NULL } },
     { "to", 0, OPT_STRING, AT(to), "DIALECT",
-        "of an adapter: in the names of kohya, diffusers or peft", { NULL } },
+        "of an adapter: in the names of kohya, diffusers, peft or comfyui", { NULL } },
     { "base", 0, OPT_STRING, AT(base), "FILE", "with --to: the model the adapter is for",
         { "model-org", "sd-model", "base-model" } },
     { "allow-unmatched", 0, OPT_FLAG, AT(allow_unmatched), NULL,

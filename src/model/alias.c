@@ -39,7 +39,9 @@ static void flatten(char *s)
 
 static bool names_native(const lt_site *site, lt_naming naming)
 {
-    return naming == LT_NAMING_KOHYA && site->component->kohya_native;
+    const lt_component *c = site->component;
+    return (naming == LT_NAMING_KOHYA && c->kohya_native)
+        || (naming == LT_NAMING_COMFYUI && c->is_main);
 }
 
 bool lt_site_serves(const lt_site *site, lt_naming naming)
@@ -63,6 +65,9 @@ void lt_site_name(const lt_site *site, lt_naming naming, char *dst, size_t dst_s
         if (c->kohya_native) path = site->native;
     } else if (naming == LT_NAMING_DIFFUSERS) {
         prefix = c->diffusers[0];
+    } else if (naming == LT_NAMING_COMFYUI) {
+        prefix = c->comfyui;
+        if (c->is_main) path = site->native;
     } else if (c->is_main) {
         prefix = "base_model.model.";
     }

@@ -43,6 +43,7 @@ struct lt_component {
     const char *prefixes[8];          /* in the file; NULL ends. The longest match wins */
     const char *kohya[3];             /* module name prefixes; the first is written */
     const char *diffusers[3];         /* the same */
+    const char *comfyui;              /* prefix of ComfyUI's names; NULL: it has none */
     const lt_respelling *respellings; /* end NULL ends; NULL: none */
     const char *const *wrappers; /* path prefixes that heads add or drop, NULL ends */
     bool is_main;

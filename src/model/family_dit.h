@@ -12,24 +12,24 @@
     .prefixes = { "model.diffusion_model.", "diffusion_model.", "model.model.", "net.", \
         "model.", "transformer.", "" },                                                 \
     .kohya = { "lora_unet_", "lora_transformer_", "lora_unet__" },                      \
-    .diffusers = { "transformer." }, .is_main = true, .kohya_native = true,             \
-    .layout = the_layout
+    .comfyui = "diffusion_model.", .diffusers = { "transformer." }, .is_main = true,    \
+    .kohya_native = true, .layout = the_layout
 
 /* In diffusers' layout: alone, or in a pipeline's folder. */
-#define DIT_PUBLIC(the_layout)                                              \
-    .id = "transformer", .title = "transformer",                            \
-    .prefixes = { "transformer.", "diffusion_model.", "" },                 \
-    .kohya = { "lora_unet_", "lora_transformer_", "lora_unet__" },          \
-    .diffusers = { "transformer." }, .is_main = true, .kohya_native = true, \
-    .layout = the_layout, .is_public = true
+#define DIT_PUBLIC(the_layout)                                                       \
+    .id = "transformer", .title = "transformer",                                     \
+    .prefixes = { "transformer.", "diffusion_model.", "" },                          \
+    .kohya = { "lora_unet_", "lora_transformer_", "lora_unet__" },                   \
+    .comfyui = "diffusion_model.", .diffusers = { "transformer." }, .is_main = true, \
+    .kohya_native = true, .layout = the_layout, .is_public = true
 
 /* A CLIP text encoder in transformers' names, in a single file or a pipeline's folder. */
-#define DIT_CLIP(id_, title_, in_file, in_folder, kohya_)               \
-    {                                                                   \
-        .id = id_, .title = title_, .prefixes = { in_file, in_folder }, \
-        .kohya = { kohya_ }, .diffusers = { in_folder, in_file },       \
-        .rename = lt_rename_clip, .respellings = lt_respellings_clip,   \
-        .is_standard = lt_standard_clip                                 \
+#define DIT_CLIP(id_, title_, in_file, in_folder, kohya_)                             \
+    {                                                                                 \
+        .id = id_, .title = title_, .prefixes = { in_file, in_folder },               \
+        .kohya = { kohya_ }, .comfyui = in_file, .diffusers = { in_folder, in_file }, \
+        .rename = lt_rename_clip, .respellings = lt_respellings_clip,                 \
+        .is_standard = lt_standard_clip                                               \
     }
 
 /* Another text encoder, named by its own tensors. */

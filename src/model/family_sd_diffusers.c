@@ -15,31 +15,42 @@
         0                                                                        \
     }
 
-#define UNET(how, native)                                                          \
-    {                                                                              \
-        .id = "unet", .title = "U-Net", .prefixes = { "unet.", "" },               \
-        .kohya = { "lora_unet_" }, .diffusers = { "unet." }, .is_main = true,      \
-        .kohya_native = native, .rename = how, .respellings = lt_respellings_unet, \
-        .is_standard = lt_standard_unet                                            \
+#define UNET(how, native)                                                  \
+    {                                                                      \
+        .id = "unet", .title = "U-Net", .prefixes = { "unet.", "" },       \
+        .kohya = { "lora_unet_" }, .comfyui = "diffusion_model.",          \
+        .diffusers = { "unet." }, .is_main = true, .kohya_native = native, \
+        .rename = how, .respellings = lt_respellings_unet,                 \
+        .is_standard = lt_standard_unet                                    \
     }
 
-#define TEXT_ENCODER(id_, title_, prefix, ...)                                        \
+#define TEXT_ENCODER(id_, title_, prefix, in_comfyui, ...)                            \
     {                                                                                 \
         .id = id_, .title = title_, .prefixes = { prefix }, .kohya = { __VA_ARGS__ }, \
-        .diffusers = { prefix }, .rename = lt_rename_clip,                            \
-        .respellings = lt_respellings_clip, .is_standard = lt_standard_clip           \
+        .diffusers = { prefix, "text_encoders." in_comfyui ".transformer." },         \
+        .comfyui = "text_encoders." in_comfyui ".transformer.",                       \
+        .rename = lt_rename_clip, .respellings = lt_respellings_clip,                 \
+        .is_standard = lt_standard_clip                                               \
     }
 
-static const lt_component sd_components[] = {
+static const lt_component sd1_components[] = {
     UNET(lt_rename_unet_diffusers, false),
-    TEXT_ENCODER("te1", "text encoder", "text_encoder.", "lora_te_", "lora_te1_"),
+    TEXT_ENCODER(
+        "te1", "text encoder", "text_encoder.", "clip_l", "lora_te_", "lora_te1_"),
+    PIPELINE_REST,
+};
+
+static const lt_component sd2_components[] = {
+    UNET(lt_rename_unet_diffusers, false),
+    TEXT_ENCODER(
+        "te1", "text encoder", "text_encoder.", "clip_h", "lora_te_", "lora_te1_"),
     PIPELINE_REST,
 };
 
 static const lt_component sdxl_components[] = {
     UNET(lt_rename_unet_diffusers_xl, true),
-    TEXT_ENCODER("te1", "text encoder 1", "text_encoder.", "lora_te1_"),
-    TEXT_ENCODER("te2", "text encoder 2", "text_encoder_2.", "lora_te2_"),
+    TEXT_ENCODER("te1", "text encoder 1", "text_encoder.", "clip_l", "lora_te1_"),
+    TEXT_ENCODER("te2", "text encoder 2", "text_encoder_2.", "clip_g", "lora_te2_"),
     PIPELINE_REST,
 };
 
@@ -54,7 +65,7 @@ const lt_family lt_family_sd1_diffusers = {
     SD1_TRAITS,
     .base_signs = sd1_base,
     .adapter_signs = lt_no_adapter_signs,
-    .components = sd_components,
+    .components = sd1_components,
 };
 
 static const lt_base_sign sd2_base[] = {
@@ -68,7 +79,7 @@ const lt_family lt_family_sd2_diffusers = {
     SD2_TRAITS,
     .base_signs = sd2_base,
     .adapter_signs = lt_no_adapter_signs,
-    .components = sd_components,
+    .components = sd2_components,
 };
 
 static const lt_base_sign sdxl_base[] = {

@@ -335,8 +335,8 @@ static lt_status open_inputs(struct respelling *z, lt_error *err)
     const lt_respell_options *o = z->options;
     z->dialect = lt_dialect_by_id(o->to);
     if (!z->dialect)
-        return lt_error_set(
-            err, LT_ERR_ARG, "unknown dialect '%s' (kohya, diffusers or peft)", o->to);
+        return lt_error_set(err, LT_ERR_ARG,
+            "unknown dialect '%s' (kohya, diffusers, peft or comfyui)", o->to);
     lt_status st = lt_parse_dtype(o->dtype, &z->cast, &z->dtype, err);
     if (!st) st = lt_store_open(&z->base, o->base, err);
     if (!st) st = lt_model_new(&z->model, z->base, err);

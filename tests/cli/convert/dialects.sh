@@ -28,6 +28,18 @@ done
 same d.list d2.list
 same d.data d2.data
 
+# ComfyUI's names are the published ones.
+run 0 convert "$sd/lora.safetensors" --to comfyui --base "$sd/base.safetensors" \
+    -o c.safetensors --json
+check test "$(field stdout .modules_written)" = "$(field stdout .modules_read)"
+check test "$(field stdout .modules_folded)" = 0
+run 0 info -t c.safetensors
+out "diffusion_model.input_blocks.1.1.transformer_blocks.0.attn1.to_q.lora_down.weight"
+out "text_encoders.clip_l.transformer.text_model.encoder.layers.0.mlp.fc1.alpha"
+merged "$sd/base.safetensors" "$sd/lora.safetensors" kohya.out
+merged "$sd/base.safetensors" c.safetensors comfyui.out
+same kohya.out comfyui.out
+
 # A language model: a PEFT folder keeps its alphas, a file has the scale in its factors.
 run 0 convert "$llm/lora" --to peft --base "$llm/base/model.safetensors" -o folder/ -q
 run 0 convert folder --to peft --base "$llm/base/model.safetensors" -o again/ -q
