@@ -36,6 +36,18 @@ bool lt_dialect_holds_alpha(const lt_dialect *dialect); /* as a tensor of each m
 const lt_dialect *lt_dialect_by_id(const char *id);
 const lt_dialect *lt_dialect_of_naming(lt_naming naming);
 
+/* A program that loads adapters, and what a file for it must be like. */
+typedef struct lt_consumer {
+    const char *id, *title;
+    const char *dialect;     /* an id */
+    const char *families[4]; /* ids of those it loads adapters of; none: of all */
+    const char *without;     /* id of a component that it loads none into, or NULL */
+    uint64_t least_rank;     /* smaller ones are read wrongly; 0: none are */
+    bool folder;             /* it loads folders */
+} lt_consumer;
+const lt_consumer *lt_consumer_by_id(const char *id); /* NULL when there is none */
+bool lt_consumer_takes(const lt_consumer *consumer, const lt_family *family);
+
 typedef struct lt_module {
     const char *name; /* as in the file, suffix removed */
     const lt_kind *kind;

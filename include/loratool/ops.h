@@ -237,7 +237,8 @@ void lt_convert_report_release(lt_convert_report *report);
 
 typedef struct lt_respell_options {
     const char *input, *output, *base; /* base: what its modules are looked up in */
-    const char *to;                    /* a dialect's id */
+    const char *to;                    /* a dialect's id; NULL: what consumer needs */
+    const char *consumer;              /* its id; NULL: any */
     const char *format;                /* NULL: by the output's extension */
     const char *dtype;                 /* NULL or "keep": as the factors are */
     bool allow_unmatched, overwrite;

@@ -5,7 +5,7 @@
 
 struct options {
     lt_common common;
-    const char *output, *format, *dtype, *ema, *to, *base;
+    const char *output, *format, *dtype, *ema, *to, *consumer, *base;
     uint64_t max_shard_size;
     bool all_tensors, salvage, allow_unmatched, force;
     int threads;
@@ -19,6 +19,8 @@ static const lt_opt options[] = {
     { "format", 0, OPT_STRING, AT(format), "NAME", LT_HELP_FORMAT, { NULL } },
     { "to", 0, OPT_STRING, AT(to), "DIALECT",
         "of an adapter: in the names of kohya, diffusers, peft or comfyui", { NULL } },
+    { "for", 0, OPT_STRING, AT(consumer), "PROGRAM",
+        "of an adapter: as a1111, comfyui, diffusers, ... load it", { NULL } },
     { "base", 0, OPT_STRING, AT(base), "FILE", "with --to: the model the adapter is for",
         { "model-org", "sd-model", "base-model" } },
     { "allow-unmatched", 0, OPT_FLAG, AT(allow_unmatched), NULL,
@@ -108,13 +110,16 @@ static void print_respelled(FILE *to, const struct options *o, const lt_respell_
 static lt_status check_respelling(const struct options *o, lt_error *err)
 {
     const char *wrong = NULL;
-    if (!o->base) return lt_error_set(err, LT_ERR_ARG, "--to needs --base");
+    const char *asked = o->to ? "to" : "for";
+    if (o->to && o->consumer)
+        return lt_error_set(err, LT_ERR_ARG, "--to and --for exclude each other");
+    if (!o->base) return lt_error_set(err, LT_ERR_ARG, "--%s needs --base", asked);
     if (o->ema) wrong = "ema";
     if (o->max_shard_size) wrong = "max-shard-size";
     if (o->all_tensors) wrong = "all-tensors";
     if (o->salvage) wrong = "salvage";
     if (!wrong) return LT_OK;
-    return lt_error_set(err, LT_ERR_ARG, "--%s does not go with --to", wrong);
+    return lt_error_set(err, LT_ERR_ARG, "--%s does not go with --%s", wrong, asked);
 }
 
 static lt_status respell(const struct options *o, const char *input, lt_error *err)
@@ -123,6 +128,7 @@ static lt_status respell(const struct options *o, const char *input, lt_error *e
         .output = o->output,
         .base = o->base,
         .to = o->to,
+        .consumer = o->consumer,
         .format = o->format,
         .dtype = o->dtype,
         .allow_unmatched = o->allow_unmatched,
@@ -159,9 +165,10 @@ static lt_status run(void *filled, int n_args, char **args, lt_error *err)
     lt_ema ema;
     if (n_args != 1 || !o->output)
         return lt_error_set(err, LT_ERR_ARG, "one input and -o are needed");
-    if (o->to) return respell(o, args[0], err);
+    if (o->to || o->consumer) return respell(o, args[0], err);
     if (o->base || o->allow_unmatched)
-        return lt_error_set(err, LT_ERR_ARG, "--base and --allow-unmatched go with --to");
+        return lt_error_set(
+            err, LT_ERR_ARG, "--base and --allow-unmatched go with --to or --for");
     if (parse_ema(o->ema, &ema, err)) return LT_ERR_ARG;
     lt_convert_options x = { .input = args[0],
         .output = o->output,

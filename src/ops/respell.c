@@ -41,6 +41,7 @@ struct respelling {
     lt_alias_map *aliases;
     lt_adapter *adapter;
     const lt_dialect *dialect;
+    const lt_consumer *consumer; /* or NULL */
     lt_adapter_out *out;
     struct target *targets;
     size_t n_targets, capacity;
@@ -115,6 +116,9 @@ static lt_status place_leaf(struct respelling *z, size_t module, const lt_site *
     if (!*name)
         return note_unnamed(
             z, module, "the dialect has no name for this part of the model", err);
+    const char *without = z->consumer ? z->consumer->without : NULL;
+    if (without && !strcmp(without, lt_component_id(leaf->component)))
+        return note_unnamed(z, module, "it is not loaded into this part there", err);
     if (!leaf->native_rows)
         return note_unnamed(z, module, "the base lacks parts of the fused module", err);
     uint64_t out =
@@ -233,6 +237,9 @@ static lt_status give_columns(struct respelling *z, struct target *t, lt_error *
         t->slices[i].columns = (size_t)t->rank;
         t->rank += lt_adapter_module(z->adapter, t->slices[i].module)->rank;
     }
+    /* What is added are zeros. */
+    uint64_t least = z->consumer ? z->consumer->least_rank : 0;
+    if (t->rank < least) t->rank = least;
     return LT_OK;
 }
 
@@ -311,7 +318,7 @@ static lt_status write_target(struct respelling *z, const struct target *t, lt_e
     size_t n_up = (size_t)(t->out * t->rank), n_down = (size_t)(t->rank * t->in);
     size_t most = n_up > n_down ? n_up : n_down;
     double *up = lt_alloc(n_up, sizeof *up, err);
-    double *down = lt_alloc_work(n_down, sizeof *down, err);
+    double *down = lt_alloc(n_down, sizeof *down, err);
     float *floats = lt_alloc_work(n_up + n_down, sizeof *floats, err);
     lt_status st = up && down && floats && most ? LT_OK : LT_ERR_NOMEM;
     for (size_t i = 0; i < t->n_slices && !st; i++)
@@ -330,10 +337,30 @@ static lt_status write_target(struct respelling *z, const struct target *t, lt_e
 /* ---- all of it ----------------------------------------------------------------------
  */
 
+static lt_status check_consumer(const struct respelling *z, lt_error *err)
+{
+    const lt_consumer *c = z->consumer;
+    const lt_family *family = lt_model_family(z->model);
+    if (!c) return LT_OK;
+    if (!lt_consumer_takes(c, family))
+        return lt_error_set(err, LT_ERR_MISMATCH, "%s loads no adapters of %s", c->title,
+            lt_family_title(family));
+    if (c->folder && !lt_adapter_path_is_folder(z->options->output))
+        return lt_error_set(err, LT_ERR_ARG,
+            "%s loads adapters from folders: let the output end in '/'", c->title);
+    return LT_OK;
+}
+
 static lt_status open_inputs(struct respelling *z, lt_error *err)
 {
     const lt_respell_options *o = z->options;
-    z->dialect = lt_dialect_by_id(o->to);
+    z->consumer = o->consumer ? lt_consumer_by_id(o->consumer) : NULL;
+    if (o->consumer && !z->consumer)
+        return lt_error_set(err, LT_ERR_ARG,
+            "unknown program '%s' (a1111, forge, comfyui, sd-scripts, diffusers, peft or "
+            "sd.cpp)",
+            o->consumer);
+    z->dialect = lt_dialect_by_id(z->consumer ? z->consumer->dialect : o->to);
     if (!z->dialect)
         return lt_error_set(err, LT_ERR_ARG,
             "unknown dialect '%s' (kohya, diffusers, peft or comfyui)", o->to);
@@ -342,7 +369,8 @@ static lt_status open_inputs(struct respelling *z, lt_error *err)
     if (!st) st = lt_model_new(&z->model, z->base, err);
     if (!st) st = lt_alias_map_new(&z->aliases, z->model, err);
     if (!st) st = lt_adapter_open(&z->adapter, o->input, err);
-    return st ? st : lt_adapter_usable(z->adapter, err);
+    if (!st) st = lt_adapter_usable(z->adapter, err);
+    return st ? st : check_consumer(z, err);
 }
 
 static lt_status judge(struct respelling *z, lt_error *err)

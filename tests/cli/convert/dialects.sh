@@ -84,6 +84,31 @@ for model in native public; do
     same apart.out joined.out
 done
 
+# What a program needs decides the dialect.
+for program in a1111=kohya sd-scripts=kohya comfyui=comfyui diffusers=diffusers; do
+    run 0 convert "$sd/lora.safetensors" --for ${program%=*} --base "$sd/base.safetensors" \
+        -o for.safetensors -f --json
+    check test "$(field stdout .to)" = ${program#*=}
+done
+run 0 convert "$llm/lora" --for peft --base "$llm/base/model.safetensors" -o for-peft/ -q
+same for-peft/adapter_model.safetensors folder/adapter_model.safetensors
+run 2 convert "$llm/lora" --for peft --base "$llm/base/model.safetensors" -o x.safetensors
+err "PEFT loads adapters from folders"
+run 3 convert fused.safetensors --for a1111 --base native.safetensors -o x.safetensors
+err "loads no adapters of FLUX.1"
+run 2 convert fused.safetensors --for nobody --base native.safetensors -o x.safetensors
+err "unknown program 'nobody'"
+run 2 convert fused.safetensors --for forge --to kohya --base native.safetensors -o x.safetensors
+err "exclude each other"
+# stable-diffusion.cpp takes a rank of 1 for another: zeros make it 2, the change stays.
+run 0 resize "$sd/lora.safetensors" --rank 1 -o one.safetensors -q
+run 0 convert one.safetensors --for sd.cpp --base "$sd/base.safetensors" -o two.safetensors -q
+run 0 info --json two.safetensors
+check test "$(field stdout '[.modules[].rank] | unique | @csv')" = 2
+merged "$sd/base.safetensors" one.safetensors one.out
+merged "$sd/base.safetensors" two.safetensors two.out
+same one.out two.out
+
 # What cannot be is said, and nothing is written.
 run 2 convert fused.safetensors --to diffusers -o x.safetensors
 err "--to needs --base"
