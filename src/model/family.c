@@ -28,10 +28,14 @@ const lt_family lt_family_unknown = {
 };
 
 const lt_family *const lt_families[] = {
+    &lt_family_controlnet,
+    &lt_family_controlnet_diffusers,
+    &lt_family_refiner,
     &lt_family_sdxl,
     &lt_family_sd2,
     &lt_family_sd1,
     &lt_family_sdxl_diffusers,
+    &lt_family_refiner_diffusers,
     &lt_family_sd2_diffusers,
     &lt_family_sd1_diffusers,
     &lt_family_sd3,
@@ -62,6 +66,10 @@ const lt_family *const lt_families[] = {
     &lt_family_chroma_diffusers,
     &lt_family_flux,
     &lt_family_flux_diffusers,
+    &lt_family_vae,
+    &lt_family_vae_diffusers,
+    &lt_family_clip,
+    &lt_family_openclip,
     &lt_family_gpt2,
     &lt_family_bert,
     &lt_family_llama,
@@ -75,7 +83,8 @@ const lt_adapter_sign lt_no_adapter_signs[] = { { 0 } };
 #define N_FAMILIES (sizeof lt_families / sizeof *lt_families)
 
 const char *const lt_denoiser_prefixes[] = { "model.diffusion_model.", "diffusion_model.",
-    "model.model.", "unet.", "transformer.", "net.", "model.", "", NULL };
+    "model.model.", "control_model.", "unet.", "transformer.", "net.", "model.", "",
+    NULL };
 
 const char *lt_family_id(const lt_family *family)
 {

@@ -163,3 +163,52 @@ const lt_family lt_family_sdxl = {
     .adapter_signs = sdxl_adapter,
     .components = sdxl_components,
 };
+
+/* ---- the refiner of SDXL: deeper where SDXL's first attention is ---------------------
+ */
+
+static const lt_component refiner_components[] = {
+    { .id = "unet",
+        .title = "U-Net",
+        .prefixes = UNET_PREFIXES,
+        .kohya = { "lora_unet_" },
+        .comfyui = "diffusion_model.",
+        .diffusers = { "unet." },
+        .is_main = true,
+        .kohya_native = true,
+        .rename = lt_rename_unet,
+        .respellings = lt_respellings_unet,
+        .is_standard = lt_standard_unet },
+    { .id = "te2",
+        .title = "text encoder",
+        .prefixes = { "conditioner.embedders.0.model." },
+        .kohya = { "lora_te_", "lora_te2_" },
+        .diffusers = { "text_encoder_2.", "text_encoders.clip_g.transformer." },
+        .comfyui = "text_encoders.clip_g.transformer.",
+        .rename = lt_rename_openclip,
+        .respellings = lt_respellings_clip,
+        .is_standard = lt_standard_clip },
+    VAE,
+    { 0 },
+};
+
+static const lt_base_sign refiner_base[] = {
+    { .key = "label_emb.0.0.weight", .n_dims = 2 },
+    { .key = "input_blocks.4.1.transformer_blocks.3.attn1.to_q.weight", .n_dims = 2 },
+    { .key = "input_blocks.1.1.proj_in.weight", .absent = true },
+    { .key = "input_blocks.4.1.transformer_blocks.4.attn1.to_q.weight", .absent = true },
+    { 0 },
+};
+
+static const lt_adapter_sign refiner_adapter[] = {
+    { "input_blocks.4.1.transformer_blocks.3.", 0, 0 },
+    { "down_blocks.1.attentions.0.transformer_blocks.3.", 0, 0 },
+    { 0 },
+};
+
+const lt_family lt_family_refiner = {
+    REFINER_TRAITS,
+    .base_signs = refiner_base,
+    .adapter_signs = refiner_adapter,
+    .components = refiner_components,
+};

@@ -21,4 +21,9 @@
     .kohya_version = "sdxl_base_v1-0", .architecture = "stable-diffusion-xl-v1-base", \
     .implementation = "https://github.com/Stability-AI/generative-models"
 
+#define REFINER_TRAITS                                                           \
+    .id = "sdxl-refiner", .title = "Stable Diffusion XL refiner",                \
+    .naming = LT_NAMING_KOHYA, .architecture = "stable-diffusion-xl-v1-refiner", \
+    .implementation = "https://github.com/Stability-AI/generative-models"
+
 #endif

@@ -98,3 +98,25 @@ const lt_family lt_family_sdxl_diffusers = {
     .adapter_signs = lt_no_adapter_signs,
     .components = sdxl_components,
 };
+
+static const lt_component refiner_components[] = {
+    UNET(lt_rename_unet_diffusers, true),
+    TEXT_ENCODER(
+        "te2", "text encoder", "text_encoder_2.", "clip_g", "lora_te_", "lora_te2_"),
+    PIPELINE_REST,
+};
+
+static const lt_base_sign refiner_base[] = {
+    { .key = "add_embedding.linear_1.weight", .n_dims = 2 },
+    { .key = "down_blocks.1.attentions.0.transformer_blocks.3.attn1.to_q.weight",
+        .n_dims = 2 },
+    { .key = "down_blocks.0.attentions.0.proj_in.weight", .absent = true },
+    { 0 },
+};
+
+const lt_family lt_family_refiner_diffusers = {
+    REFINER_TRAITS,
+    .base_signs = refiner_base,
+    .adapter_signs = lt_no_adapter_signs,
+    .components = refiner_components,
+};

@@ -299,8 +299,52 @@ static void test_refiner_is_not_sdxl(void)
     add(&b, UNET "label_emb.0.0.weight", 2, 4, 4);
     add(&b, UNET "input_blocks.4.1.proj_in.weight", 2, 4, 4);
     add(&b, UNET "input_blocks.4.1.transformer_blocks.3.attn1.to_q.weight", 2, 4, 4);
-    if (finish(&b, &o)) CHECK_STR(lt_family_id(lt_model_family(o.model)), "unknown");
+    if (finish(&b, &o)) {
+        CHECK_STR(lt_family_id(lt_model_family(o.model)), "sdxl-refiner");
+        CHECK(finds(&o, "lora_unet_input_blocks_4_1_transformer_blocks_3_attn1_to_q",
+            UNET "input_blocks.4.1.transformer_blocks.3.attn1.to_q.weight", 0));
+    }
     close_all(&o);
+}
+
+/* Files of one part each. */
+static void test_parts(void)
+{
+    static const struct {
+        const char *keys[3], *family;
+        unsigned dims[3];
+    } files[] = {
+        { { "text_model.encoder.layers.0.mlp.fc1.weight",
+              "text_model.embeddings.token_embedding.weight" },
+            "clip", { 2, 2 } },
+        { { "transformer.resblocks.0.attn.in_proj_weight", "token_embedding.weight" },
+            "clip", { 2, 2 } },
+        { { "decoder.mid.block_1.conv1.weight", "encoder.down.0.block.0.conv1.weight" },
+            "vae", { 4, 4 } },
+        { { "decoder.mid_block.resnets.0.conv1.weight",
+              "encoder.down_blocks.0.resnets.0.conv1.weight" },
+            "vae", { 4, 4 } },
+        { { "control_model.input_hint_block.0.weight",
+              "control_model.zero_convs.0.0.weight",
+              "control_model.label_emb.0.0.weight" },
+            "controlnet", { 4, 4, 2 } },
+        { { "controlnet_cond_embedding.conv_in.weight",
+              "controlnet_down_blocks.0.weight" },
+            "controlnet", { 4, 4 } },
+    };
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        static struct build b;
+        struct opened o;
+        b = (struct build){ 0 };
+        for (int k = 0; k < 3 && files[i].keys[k]; k++)
+            if (files[i].dims[k] == 4)
+                add(&b, files[i].keys[k], 4, 6, 4, 1, 1);
+            else
+                add(&b, files[i].keys[k], 2, 6, 4);
+        if (finish(&b, &o))
+            CHECK_STR(lt_family_id(lt_model_family(o.model)), files[i].family);
+        close_all(&o);
+    }
 }
 
 static void test_sd2(void)
@@ -427,8 +471,9 @@ static void test_adapter_families(void)
 int main(void)
 {
     static const unit_test tests[] = { TEST(test_sd1), TEST(test_sdxl_fused),
-        TEST(test_diffusers_layout), TEST(test_refiner_is_not_sdxl), TEST(test_sd2),
-        TEST(test_language_models), TEST(test_collision), TEST(test_adapter_families) };
+        TEST(test_diffusers_layout), TEST(test_refiner_is_not_sdxl), TEST(test_parts),
+        TEST(test_sd2), TEST(test_language_models), TEST(test_collision),
+        TEST(test_adapter_families) };
     temp_path(path, sizeof path, "model");
     int rc = RUN_TESTS(tests);
     unlink(path);

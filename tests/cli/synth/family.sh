@@ -10,6 +10,21 @@ run 3 merge --base "$testdata/mini-llm/base/model.safetensors" sdxl-lora.safeten
     -o out.safetensors
 err "the adapter is for Stable Diffusion XL, the base is LLaMA-like language model"
 nothing_left out.safetensors
+
+# The refiner is a family of its own, and so are a text encoder and a VAE.
+"$LORATOOL_SYNTH" refiner-unet -o refiner-lora.safetensors --adapter --rank 1 || fail "no adapter"
+run 0 info refiner-lora.safetensors
+out "for Stable Diffusion XL refiner"
+"$LORATOOL_SYNTH" clip-l -o clip.safetensors --dtype f16 || fail "no model"
+"$LORATOOL_SYNTH" vae-z4 -o vae.safetensors --dtype f16 || fail "no model"
+run 0 info clip.safetensors vae.safetensors
+out "clip.safetensors: CLIP text encoder"
+out "vae.safetensors: VAE"
+"$LORATOOL_SYNTH" clip-l -o clip-lora.safetensors --adapter --rank 1 --for clip.safetensors ||
+    fail "no adapter"
+run 0 map clip-lora.safetensors --base clip.safetensors
+run 3 extract --base vae.safetensors --tuned vae.safetensors -o out.safetensors
+rm -f clip.safetensors vae.safetensors
 run 0 info sdxl-lora.safetensors sd2-lora.safetensors
 out "kohya keys, for Stable Diffusion XL"
 out "kohya keys, for Stable Diffusion 2.x"
