@@ -1,107 +1,19 @@
 #!/usr/bin/env python3
 """Diffusion transformers in two layouts: adapters of either spelling on models of either layout.
 
-A miniature in the published layout is random; diffusers' own converter makes its other form, so
-that no name and no row is told by loratool's tables alone.  diffusers then runs what was merged.
+A miniature (dit_minis.py) in the published layout is random, its other form made by a converter
+that is not loratool's.  What is merged into either is compared, and diffusers runs it.
 """
-
-import inspect
-import os
-import subprocess
 
 from common import at_most, check, run_tests
 from consumers import difference, extract, keys_of, merge, same_set
+from dit_minis import FLUX, MINIS
 
-import diffusers
-import diffusers.loaders.single_file_utils as single_file
 import torch
 from safetensors.torch import load_file, save_file
 
 EQUAL = 2e-6  # of the largest element: float32 sums in another order
 OUTPUT = 2e-5  # of the largest output
-
-
-class Mini:
-    """One architecture at a small size."""
-
-    def __init__(self, table, params, cls, config, converter, width, inputs):
-        self.table, self.params, self.cls, self.config = table, params, cls, config
-        self.converter, self.width, self.inputs = converter, width, inputs
-
-    def convert(self, native, public):
-        """The published layout to diffusers', by diffusers."""
-        source = inspect.getsource(getattr(single_file, self.converter))
-        # The converter of FLUX.1 knows one width only.
-        space = dict(vars(single_file))
-        exec(source.replace("inner_dim = 3072", f"inner_dim = {self.width}"), space)
-        tensors = space[self.converter](load_file(native))
-        save_file({name: t.contiguous() for name, t in tensors.items()}, public)
-        return public
-
-    def make(self, work):
-        """Base and tuned model in both layouts."""
-        files = {}
-        for kind, options in ("base", []), ("tuned", ["--tune-of", work / "base.native.safetensors",
-                                                      "--strength", "0.2"]):
-            native = work / f"{kind}.native.safetensors"
-            words = [os.environ["LORATOOL_SYNTH"], f"{self.table}:{self.params}", *options,
-                     "-o", native, "--dtype", "f32"]
-            subprocess.run([str(w) for w in words], check=True)
-            files[kind, "native"] = native
-            files[kind, "public"] = self.convert(native, work / f"{kind}.public.safetensors")
-        return files
-
-    def model(self, path):
-        model = self.cls(**self.config)
-        names = set(model.state_dict())
-        same_set(load_file(path), names, self.table, "tensors of diffusers' model")
-        model.load_state_dict(load_file(path), assign=True)
-        return model.eval()
-
-    @torch.no_grad()
-    def run(self, model):
-        torch.manual_seed(3)
-        return model(**self.inputs(), return_dict=False)[0]
-
-
-def flux_inputs(text, pooled=None, guidance=True):
-    def make():
-        values = {"hidden_states": torch.randn(1, 12, 16), "timestep": torch.tensor([0.7]),
-                  "encoder_hidden_states": torch.randn(1, 5, text),
-                  "img_ids": torch.randint(0, 9, (12, 3)).float(), "txt_ids": torch.zeros(5, 3)}
-        if pooled:
-            values |= {"pooled_projections": torch.randn(1, pooled)}
-        if guidance:
-            values |= {"guidance": torch.tensor([3.5])}
-        return values
-    return make
-
-
-def sd3_inputs():
-    return {"hidden_states": torch.randn(1, 16, 8, 8), "encoder_hidden_states": torch.randn(1, 5, 4096),
-            "pooled_projections": torch.randn(1, 2048), "timestep": torch.tensor([700.0])}
-
-
-FLUX = Mini("flux", "d=64 h=16 n=2 s=3 i=16 c=32 p=24 g=1", diffusers.FluxTransformer2DModel,
-            {"patch_size": 1, "in_channels": 16, "out_channels": 64, "num_layers": 2,
-             "num_single_layers": 3, "attention_head_dim": 16, "num_attention_heads": 4,
-             "joint_attention_dim": 32, "pooled_projection_dim": 24, "guidance_embeds": True,
-             "axes_dims_rope": (4, 6, 6)},
-            "convert_flux_transformer_checkpoint_to_diffusers", 64, flux_inputs(32, pooled=24))
-CHROMA = Mini("chroma", "d=64 h=16 n=2 s=3 i=16 c=32 g=48 l=2", diffusers.ChromaTransformer2DModel,
-              {"patch_size": 1, "in_channels": 16, "out_channels": 64, "num_layers": 2,
-               "num_single_layers": 3, "attention_head_dim": 16, "num_attention_heads": 4,
-               "joint_attention_dim": 32, "axes_dims_rope": (4, 6, 6),
-               "approximator_num_channels": 64, "approximator_hidden_dim": 48,
-               "approximator_layers": 2},
-              "convert_chroma_transformer_checkpoint_to_diffusers", 64,
-              flux_inputs(32, guidance=False))
-SD3 = Mini("sd3", "d=128 n=3 x=2 q=3 p=64", diffusers.SD3Transformer2DModel,
-           {"sample_size": 16, "patch_size": 2, "in_channels": 16, "num_layers": 3,
-            "attention_head_dim": 64, "num_attention_heads": 2, "joint_attention_dim": 4096,
-            "caption_projection_dim": 128, "pooled_projection_dim": 2048, "out_channels": 16,
-            "pos_embed_max_size": 8, "dual_attention_layers": (0, 1), "qk_norm": "rms_norm"},
-           "convert_sd3_transformer_checkpoint_to_diffusers", 128, sd3_inputs)
 
 
 def compare(ours, theirs, group, what):
@@ -129,7 +41,7 @@ def both_layouts(mini, adapter, files, work, label):
         merged[layout] = work / f"{label}.{layout}.safetensors"
         merge(files["base", layout], [adapter], merged[layout])
     back = mini.convert(merged["native"], work / f"{label}.back.safetensors")
-    compare(back, merged["public"], f"{mini.table} {label}", "merged in both layouts")
+    compare(back, merged["public"], f"{mini.name} {label}", "merged in both layouts")
     return merged["public"]
 
 
@@ -164,6 +76,7 @@ SPELLINGS = {
         "SimpleTuner": (flattened("lycoris_"), KOHYA_KEYS),
         "bare": (dotted(""), PEFT_KEYS),
         "musubi": (flattened("lora_unet_"), KOHYA_KEYS),
+        "ai-toolkit": (dotted("diffusion_model."), PEFT_KEYS),
     },
 }
 
@@ -173,15 +86,15 @@ def paths_of(model):
             if name.endswith(".weight") and t.ndim > 1]
 
 
-def random_factors(model, paths, rank=3):
-    """Path -> (down, up), of matrices only."""
+def random_factors(model, paths):
+    """Path -> (down, up), of matrices and convolutions, of several ranks."""
     generator = torch.Generator().manual_seed(5)
     tensors, factors = load_file(model), {}
-    for path in paths:
-        out, columns = tensors[f"{path}.weight"].flatten(1).shape
-        if tensors[f"{path}.weight"].ndim == 2:
-            factors[path] = (0.1 * torch.randn(rank, columns, generator=generator),
-                             0.1 * torch.randn(out, rank, generator=generator))
+    for i, path in enumerate(paths):
+        out, *columns = tensors[f"{path}.weight"].shape
+        rank, kernel = 2 + i % 3, [1] * (len(columns) - 1)
+        factors[path] = (0.1 * torch.randn(rank, *columns, generator=generator),
+                         0.1 * torch.randn(out, rank, *kernel, generator=generator))
     return factors
 
 
@@ -195,7 +108,10 @@ def spelled(factors, spelling, path):
 
 
 def check_spellings(mini, files, work):
-    """Every spelling merges to the same bytes, in both layouts of the model."""
+    """Every spelling merges to the same bytes, and to the same model in both layouts.
+
+    Gives the adapter of all matrices in diffusers' spelling, and the model with it.
+    """
     for layout, spellings in SPELLINGS.items():
         model = files["base", layout]
         factors = random_factors(model, paths_of(model))
@@ -206,11 +122,17 @@ def check_spellings(mini, files, work):
                 out = work / "spelled.merged.safetensors"
                 done = merge(files["base", target], [adapter], out)
                 check(done["modules_applied"] == len(factors), f"{done['modules_applied']} of "
-                      f"{len(factors)} modules", f"{mini.table} {name} on {target}")
+                      f"{len(factors)} modules", f"{mini.name} {name} on {target}")
                 images[target][name] = out.read_bytes()
         for target, found in images.items():
             check(len(set(found.values())) == 1, f"{layout} spellings differ on {target}: "
-                  f"{list(found)}", mini.table)
+                  f"{list(found)}", mini.name)
+        adapter = spelled(factors, next(iter(spellings.values())), work / f"{layout}.safetensors")
+        merged = both_layouts(mini, adapter, files, work, f"{layout} names")
+        some = dict(list(factors.items())[1::3])  # of what is fused, not all parts
+        partial = spelled(some, next(iter(spellings.values())), work / "partial.safetensors")
+        both_layouts(mini, partial, files, work, f"some {layout} names")
+    return adapter, merged
 
 
 def check_across(mini, files, work):
@@ -225,14 +147,26 @@ def check_across(mini, files, work):
             images.append(out.read_bytes())
             lost = [n["name"] for n in done["modules_skipped"] if "no tensor for it" in n["reason"]
                     or n["reason"].startswith("only in")]
-            check(not lost, f"{base} and {other}: {lost[:3]}", f"{mini.table} across")
-        check(images[0] == images[1], f"{base} and {tuned}, {dialect}", f"{mini.table} across")
+            check(not lost, f"{base} and {other}: {lost[:3]}", f"{mini.name} across")
+        check(images[0] == images[1], f"{base} and {tuned}, {dialect}", f"{mini.name} across")
+
+
+def check_output(mini, adapter, files, merged):
+    """The base with the adapter loaded by diffusers gives what the merged model gives."""
+    base = mini.model(files["base", "public"])
+    expected, unchanged = mini.run(mini.model(merged)), mini.run(base)
+    check(difference(unchanged, expected) > 100 * OUTPUT, "the adapter does something", mini.name)
+    tensors = load_file(adapter)
+    base.load_lora_adapter(tensors, prefix="transformer")
+    loaded = sum(hasattr(module, "lora_A") for module in base.modules())
+    check(loaded == len(tensors) // 2, f"{loaded} of {len(tensors) // 2} modules loaded", mini.name)
+    at_most(difference(mini.run(base), expected), OUTPUT, f"{mini.name}: output", adapter.stem)
 
 
 def test_flux_extras(work):
     """XLabs' names, and ComfyUI's for the attention's part of linear1."""
     files = FLUX.make(work)
-    d, factors = FLUX.width, {}
+    factors = {}
     everything = random_factors(files["base", "native"], paths_of(files["base", "native"]))
     wanted, xlabs = {}, {}
     for path, (a, b) in everything.items():
@@ -243,6 +177,7 @@ def test_flux_extras(work):
             stream = 1 if ".img_attn." in path else 2
             xlabs[f"{stem}{path.rpartition('.')[2]}_lora{stream}"] = a, b
         elif path.endswith(".linear1"):
+            d = a.shape[1]
             b = torch.cat([b[:3 * d], torch.zeros_like(b[3 * d:])])
             xlabs[f"{stem}qkv_lora"] = a, b[:3 * d].contiguous()
             factors[path + "_qkv"] = a, b[:3 * d].contiguous()
@@ -262,23 +197,29 @@ def test_flux_extras(work):
                 adapter = spelled(pairs, how, work / f"{label}.safetensors")
                 outs.append(work / f"{label}.{target}.safetensors")
                 done = merge(files["base", target], [adapter], outs[-1])
-                check(done["modules_applied"] == len(pairs), f"{done['modules_applied']} modules", label)
+                check(done["modules_applied"] == len(pairs), f"{done['modules_applied']} modules",
+                      label)
             check(outs[0].read_bytes() == outs[1].read_bytes(), f"{name} on {target}", "extras")
 
 
 def check_mini(mini, work):
     files = mini.make(work)
-    base = mini.model(files["base", "public"])
 
     fused, split = work / "fused.safetensors", work / "split.safetensors"
     fused_report = extract(files["base", "native"], files["tuned", "native"], fused, "-r", "24",
                            "--all-modules", "--dtype", "f32", "--dialect", "kohya")
+    # Where the layouts share their names, a file cannot say that diffusers' is wanted.
+    same = keys_of(files["base", "native"]) == keys_of(files["base", "public"])
     split_report = extract(files["base", "public"], files["tuned", "public"], split, "-r", "24",
-                           "--dtype", "f32")
+                           "--dtype", "f32", *(["--dialect", "diffusers"] if same else []))
     for report in fused_report, split_report:
-        check(report["family"] == mini.table, f"family {report['family']}", mini.table)
-    check(any("double_blocks" in k or "joint_blocks" in k for k in keys_of(fused)),
-          "a fused adapter keeps the published names", mini.table)
+        check(report["family"] == mini.family, f"family {report['family']}", mini.name)
+    base, tuned = load_file(files["base", "native"]), load_file(files["tuned", "native"])
+    changed = [path for path in paths_of(files["base", "native"])
+               if not torch.equal(base[f"{path}.weight"], tuned[f"{path}.weight"])]
+    same_set({key.partition(".")[0] for key in keys_of(fused)},
+             map(flattened("lora_unet_"), changed), mini.name,
+             "published names of modules in a fused adapter")
 
     both_layouts(mini, fused, files, work, "fused")
     merged = both_layouts(mini, split, files, work, "split")
@@ -287,42 +228,36 @@ def check_mini(mini, work):
     cut = work / "cut.safetensors"
     extract(files["base", "native"], files["tuned", "native"], cut, "-r", "24", "--dtype", "f32",
             "--dialect", "diffusers")
-    same_set(keys_of(cut), keys_of(split), mini.table, "keys of split adapters")
+    same_set(keys_of(cut), keys_of(split), mini.name, "keys of split adapters")
     recut = work / "cut.merged.safetensors"
     merge(files["base", "public"], [cut], recut)
-    compare_errors(recut, merged, files["tuned", "public"], mini.table)
+    compare_errors(recut, merged, files["tuned", "public"], mini.name)
 
     # Factors of full rank hold all of the change, in every module.
     whole = work / "whole.safetensors"
-    extract(files["base", "native"], files["tuned", "native"], whole, "-r", "4096", "--all-modules",
-            "--dtype", "f32")
-    merge(files["base", "public"], [whole], work / "tuned.again.safetensors")
-    tuned, again = load_file(files["tuned", "public"]), load_file(work / "tuned.again.safetensors")
-    for name, tensor in tuned.items():
-        if tensor.ndim > 1 and name != "pos_embed.pos_embed":
-            at_most(difference(again[name], tensor), 2e-5, f"{mini.table}: full rank", name)
+    for layout, other in ("native", "public"), ("public", "native"):
+        extract(files["base", layout], files["tuned", layout], whole, "-r", "4096", "--all-modules",
+                "--dtype", "f32")
+        merge(files["base", other], [whole], work / "tuned.again.safetensors")
+        tuned = load_file(files["tuned", other])
+        again = load_file(work / "tuned.again.safetensors")
+        for path in paths_of(files["tuned", other]):
+            name = f"{path}.weight"
+            at_most(difference(again[name], tuned[name]), 2e-5, f"{mini.name}: full rank",
+                    f"{name} from {layout}")
 
-    check_spellings(mini, files, work)
     check_across(mini, files, work)
-
-    expected = mini.run(mini.model(merged))
-    unchanged = mini.run(base)
-    check(difference(unchanged, expected) > 100 * OUTPUT, "the adapter changes the output", mini.table)
-    base.load_lora_adapter(load_file(split), prefix="transformer")
-    at_most(difference(mini.run(base), expected), OUTPUT, f"{mini.table}: output", "loaded by diffusers")
+    check_output(mini, split, files, merged)
+    everything, merged = check_spellings(mini, files, work)
+    check_output(mini, everything, files, merged)
 
 
-def test_flux(work):
-    check_mini(FLUX, work)
-
-
-def test_chroma(work):
-    check_mini(CHROMA, work)
-
-
-def test_sd3(work):
-    check_mini(SD3, work)
+def test_of(mini):
+    def test(work):
+        check_mini(mini, work)
+    test.__name__ = f"test of {mini.name}"
+    return test
 
 
 if __name__ == "__main__":
-    run_tests(test_flux, test_chroma, test_sd3, test_flux_extras)
+    run_tests(*map(test_of, MINIS), test_flux_extras)

@@ -1,0 +1,116 @@
+"""Miniatures of the diffusion transformers that test_dit.py makes, converts and runs.
+
+Each is its published topology at a small width.  What its table has as plain numbers stays as
+large as published.  loratool_synth makes the published ("native") layout; diffusers' own converter
+makes the other one, so that no name and no row is told by loratool's tables alone.
+"""
+
+import inspect
+import os
+import subprocess
+
+import diffusers
+import diffusers.loaders.single_file_utils as single_file
+import torch
+from safetensors.torch import load_file, save_file
+
+from consumers import same_set
+
+
+def by_diffusers(name, *edits):
+    """A converter of diffusers' single-file loader.
+
+    Some know the published width only: `edits` are (text, other text) pairs that replace such a
+    constant, and nothing else, in the converter's source before it is run.
+    """
+    source = inspect.getsource(getattr(single_file, name))
+    for old, new in edits:
+        if source.count(old) != 1:
+            raise ValueError(f"{name} has {source.count(old)} times {old!r}")
+        source = source.replace(old, new)
+    space = dict(vars(single_file))
+    exec(source, space)
+    return space[name]
+
+
+class Mini:
+    """One architecture at a small size."""
+
+    def __init__(self, table, params, cls, config, convert, inputs, name=None, family=None):
+        self.table, self.params, self.cls, self.config = table, params, cls, config
+        self.converter, self.inputs = convert, inputs
+        self.name, self.family = name or table, family or table
+
+    def convert(self, native, public):
+        """The published layout to diffusers'."""
+        tensors = self.converter(load_file(native))
+        save_file({name: t.contiguous() for name, t in tensors.items()}, public)
+        return public
+
+    def make(self, work):
+        """Base and tuned model in both layouts."""
+        files = {}
+        for kind, options in ("base", []), ("tuned", ["--tune-of", work / "base.native.safetensors",
+                                                      "--strength", "0.2"]):
+            native = work / f"{kind}.native.safetensors"
+            words = [os.environ["LORATOOL_SYNTH"], f"{self.table}:{self.params}", *options,
+                     "-o", native, "--dtype", "f32"]
+            subprocess.run([str(w) for w in words], check=True)
+            files[kind, "native"] = native
+            files[kind, "public"] = self.convert(native, work / f"{kind}.public.safetensors")
+        return files
+
+    def model(self, path):
+        model = self.cls(**self.config)
+        same_set(load_file(path), set(model.state_dict()), self.name, "tensors of diffusers' model")
+        model.load_state_dict(load_file(path), assign=True)
+        return model.eval()
+
+    @torch.no_grad()
+    def run(self, model):
+        torch.manual_seed(3)
+        output = model(**self.inputs(), return_dict=False)[0]
+        return output[0] if isinstance(output, list) else output  # Z-Image has one for each image
+
+
+def inputs(fixed, **shapes):
+    """What a model is given: fixed values, and random tensors of these shapes."""
+    return lambda: {name: torch.randn(shape) for name, shape in shapes.items()} | fixed
+
+
+GRID = torch.cartesian_prod(torch.arange(1.0), torch.arange(3.0), torch.arange(4.0))
+LEVEL, STEP = torch.tensor([0.7]), torch.tensor([700.0])
+STREAMS = {"attention_head_dim": 16, "num_attention_heads": 4, "num_layers": 2}
+
+# ---- Black Forest Labs and its relatives ---------------------------------------------
+
+FLUX_IDS = {"timestep": LEVEL, "img_ids": GRID, "txt_ids": torch.zeros(5, 3)}
+FLUX_CONFIG = {**STREAMS, "patch_size": 1, "in_channels": 16, "out_channels": 64,
+               "num_single_layers": 3, "joint_attention_dim": 32, "axes_dims_rope": (4, 6, 6)}
+
+FLUX = Mini("flux", "d=64 h=16 n=2 s=3 i=16 c=32 p=24 g=1", diffusers.FluxTransformer2DModel,
+            {**FLUX_CONFIG, "pooled_projection_dim": 24, "guidance_embeds": True},
+            by_diffusers("convert_flux_transformer_checkpoint_to_diffusers",
+                         ("inner_dim = 3072", "inner_dim = 64")),
+            inputs({**FLUX_IDS, "guidance": torch.tensor([3.5])}, hidden_states=(1, 12, 16),
+                   encoder_hidden_states=(1, 5, 32), pooled_projections=(1, 24)))
+
+CHROMA = Mini("chroma", "d=64 h=16 n=2 s=3 i=16 c=32 g=48 l=2", diffusers.ChromaTransformer2DModel,
+              {**FLUX_CONFIG, "approximator_num_channels": 64, "approximator_hidden_dim": 48,
+               "approximator_layers": 2},
+              by_diffusers("convert_chroma_transformer_checkpoint_to_diffusers",
+                           ("inner_dim = 3072", "inner_dim = 64")),
+              inputs(FLUX_IDS, hidden_states=(1, 12, 16), encoder_hidden_states=(1, 5, 32)))
+
+# ---- Stability AI, fal, PixArt -------------------------------------------------------
+
+SD3 = Mini("sd3", "d=128 n=3 x=2 q=3 p=64", diffusers.SD3Transformer2DModel,
+           {"sample_size": 16, "patch_size": 2, "in_channels": 16, "num_layers": 3,
+            "attention_head_dim": 64, "num_attention_heads": 2, "joint_attention_dim": 4096,
+            "caption_projection_dim": 128, "pooled_projection_dim": 2048, "out_channels": 16,
+            "pos_embed_max_size": 8, "dual_attention_layers": (0, 1), "qk_norm": "rms_norm"},
+           by_diffusers("convert_sd3_transformer_checkpoint_to_diffusers"),
+           inputs({"timestep": STEP}, hidden_states=(1, 16, 8, 8),
+                  encoder_hidden_states=(1, 5, 4096), pooled_projections=(1, 2048)))
+
+MINIS = (FLUX, CHROMA, SD3)
