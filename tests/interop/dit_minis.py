@@ -102,6 +102,27 @@ CHROMA = Mini("chroma", "d=64 h=16 n=2 s=3 i=16 c=32 g=48 l=2", diffusers.Chroma
                            ("inner_dim = 3072", "inner_dim = 64")),
               inputs(FLUX_IDS, hidden_states=(1, 12, 16), encoder_hidden_states=(1, 5, 32)))
 
+FLUX2 = Mini("flux2", "d=64 h=16 n=2 s=3 c=96 g=1", diffusers.Flux2Transformer2DModel,
+             {**STREAMS, "num_single_layers": 3, "joint_attention_dim": 96,
+              "axes_dims_rope": (4, 4, 4, 4), "guidance_embeds": True},
+             by_diffusers("convert_flux2_transformer_checkpoint_to_diffusers"),
+             inputs({"timestep": LEVEL, "guidance": torch.tensor([3.5]),
+                     "img_ids": torch.cat([GRID, torch.zeros(12, 1)], dim=1),
+                     "txt_ids": torch.cartesian_prod(*[torch.arange(1.0)] * 3, torch.arange(5.0))},
+                    hidden_states=(1, 12, 128), encoder_hidden_states=(1, 5, 96)))
+
+HUNYUAN_VIDEO = Mini(
+    "hunyuan-video", "d=64 h=16 n=2 s=3 r=2 i=16 c=32 p=24 g=1",
+    diffusers.HunyuanVideoTransformer3DModel,
+    {**STREAMS, "num_single_layers": 3, "text_embed_dim": 32, "pooled_projection_dim": 24,
+     "rope_axes_dim": (4, 6, 6), "guidance_embeds": True},
+    by_diffusers("convert_hunyuan_video_transformer_to_diffusers",
+                 ("hidden_size = 3072", "hidden_size = 64")),
+    inputs({"timestep": STEP, "guidance": torch.tensor([6000.0]),
+            "encoder_attention_mask": torch.tensor([[1, 1, 1, 1, 0]])},
+           hidden_states=(1, 16, 2, 6, 4), encoder_hidden_states=(1, 5, 32),
+           pooled_projections=(1, 24)))
+
 # ---- Stability AI, fal, PixArt -------------------------------------------------------
 
 SD3 = Mini("sd3", "d=128 n=3 x=2 q=3 p=64", diffusers.SD3Transformer2DModel,
@@ -113,4 +134,4 @@ SD3 = Mini("sd3", "d=128 n=3 x=2 q=3 p=64", diffusers.SD3Transformer2DModel,
            inputs({"timestep": STEP}, hidden_states=(1, 16, 8, 8),
                   encoder_hidden_states=(1, 5, 4096), pooled_projections=(1, 2048)))
 
-MINIS = (FLUX, CHROMA, SD3)
+MINIS = (FLUX, CHROMA, FLUX2, HUNYUAN_VIDEO, SD3)
