@@ -7,11 +7,13 @@ makes the other one, so that no name and no row is told by loratool's tables alo
 
 import inspect
 import os
+import re
 import subprocess
 
 import diffusers
 import diffusers.loaders.single_file_utils as single_file
 import torch
+from diffusers.loaders import PeftAdapterMixin
 from safetensors.torch import load_file, save_file
 
 from consumers import same_set
@@ -134,4 +136,65 @@ SD3 = Mini("sd3", "d=128 n=3 x=2 q=3 p=64", diffusers.SD3Transformer2DModel,
            inputs({"timestep": STEP}, hidden_states=(1, 16, 8, 8),
                   encoder_hidden_states=(1, 5, 4096), pooled_projections=(1, 2048)))
 
-MINIS = (FLUX, CHROMA, FLUX2, HUNYUAN_VIDEO, SD3)
+AURAFLOW = Mini("auraflow", "d=64 f=256 n=2 s=3 c=32 p=64", diffusers.AuraFlowTransformer2DModel,
+                {"sample_size": 8, "num_mmdit_layers": 2, "num_single_dit_layers": 3,
+                 "attention_head_dim": 16, "num_attention_heads": 4, "joint_attention_dim": 32,
+                 "caption_projection_dim": 64, "pos_embed_max_size": 64},
+                by_diffusers("convert_auraflow_transformer_checkpoint_to_diffusers"),
+                inputs({"timestep": LEVEL}, hidden_states=(1, 4, 8, 8),
+                       encoder_hidden_states=(1, 5, 32)))
+
+# diffusers has no single-file converter of PixArt: these are the facts of its script
+# convert_pixart_sigma_to_diffusers.py.
+PIXART_MODULES = {
+    r"x_embedder\.proj": "pos_embed.proj",
+    r"y_embedder\.y_proj\.fc([12])": r"caption_projection.linear_\1",
+    r"t_embedder\.mlp\.([02])": "adaln_single.emb.timestep_embedder",
+    r"csize_embedder\.mlp\.([02])": "adaln_single.emb.resolution_embedder",
+    r"ar_embedder\.mlp\.([02])": "adaln_single.emb.aspect_ratio_embedder",
+    r"t_block\.1": "adaln_single.linear",
+    r"final_layer\.linear": "proj_out",
+    r"blocks\.(\d+)\.attn\.proj": r"transformer_blocks.\1.attn1.to_out.0",
+    r"blocks\.(\d+)\.cross_attn\.proj": r"transformer_blocks.\1.attn2.to_out.0",
+    r"blocks\.(\d+)\.cross_attn\.q_linear": r"transformer_blocks.\1.attn2.to_q",
+    r"blocks\.(\d+)\.mlp\.fc1": r"transformer_blocks.\1.ff.net.0.proj",
+    r"blocks\.(\d+)\.mlp\.fc2": r"transformer_blocks.\1.ff.net.2",
+}
+PIXART_FUSED = {r"blocks\.(\d+)\.attn\.qkv": (r"transformer_blocks.\1.attn1.to_", "qkv"),
+                r"blocks\.(\d+)\.cross_attn\.kv_linear": (r"transformer_blocks.\1.attn2.to_", "kv")}
+
+
+def convert_pixart(tensors):
+    tensors.pop("y_embedder.y_embedding")  # of the missing text, which diffusers does not keep
+    found = {}
+    for name in [n for n in tensors if n.endswith("scale_shift_table")]:
+        other = name.replace("final_layer.", "").replace("blocks.", "transformer_blocks.")
+        found[other] = tensors.pop(name)
+    for name, tensor in tensors.items():
+        path, _, kind = name.rpartition(".")
+        for pattern, (stem, letters) in PIXART_FUSED.items():
+            if match := re.fullmatch(pattern, path):
+                for letter, part in zip(letters, tensor.chunk(len(letters))):
+                    found[f"{match.expand(stem)}{letter}.{kind}"] = part
+        for pattern, other in PIXART_MODULES.items():
+            if match := re.fullmatch(pattern, path):
+                layer = {"0": ".linear_1", "2": ".linear_2"}[match[1]] if ".emb." in other else ""
+                found[f"{match.expand(other)}{layer}.{kind}"] = tensor
+    return found
+
+
+class PixArt(PeftAdapterMixin, diffusers.PixArtTransformer2DModel):
+    """diffusers' class, with diffusers' loader of adapters, which it alone does not inherit."""
+
+
+PIXART = Mini("pixart", "d=96 n=2 c=48 t=7 m=1 e=32", PixArt,
+              {"attention_head_dim": 24, "num_attention_heads": 4, "num_layers": 2,
+               "sample_size": 8, "cross_attention_dim": 96, "caption_channels": 48,
+               "use_additional_conditions": True},
+              convert_pixart,
+              inputs({"timestep": STEP,
+                      "added_cond_kwargs": {"resolution": torch.tensor([[64.0, 96.0]]),
+                                            "aspect_ratio": torch.tensor([[0.7]])}},
+                     hidden_states=(1, 4, 8, 8), encoder_hidden_states=(1, 5, 48)))
+
+MINIS = (FLUX, CHROMA, FLUX2, HUNYUAN_VIDEO, SD3, AURAFLOW, PIXART)
