@@ -197,4 +197,32 @@ PIXART = Mini("pixart", "d=96 n=2 c=48 t=7 m=1 e=32", PixArt,
                                             "aspect_ratio": torch.tensor([[0.7]])}},
                      hidden_states=(1, 4, 8, 8), encoder_hidden_states=(1, 5, 48)))
 
-MINIS = (FLUX, CHROMA, FLUX2, HUNYUAN_VIDEO, SD3, AURAFLOW, PIXART)
+# ---- Alpha-VLLM and Alibaba ----------------------------------------------------------
+
+# Two heads of keys and values for four of queries.
+LUMINA = Mini("lumina", "d=96 q=192 h=24 f=384 e=96 n=2 r=2 c=48",
+              diffusers.Lumina2Transformer2DModel,
+              {"sample_size": 8, "hidden_size": 96, "num_layers": 2, "num_attention_heads": 4,
+               "num_kv_heads": 2, "multiple_of": 32, "axes_dim_rope": (8, 8, 8),
+               "axes_lens": (30, 20, 20), "cap_feat_dim": 48},
+              by_diffusers("convert_lumina2_to_diffusers", ("q_dim = 2304", "q_dim = 96"),
+                           ("k_dim = v_dim = 768", "k_dim = v_dim = 48")),
+              inputs({"timestep": LEVEL, "encoder_attention_mask": torch.ones(1, 5).bool()},
+                     hidden_states=(1, 16, 8, 6), encoder_hidden_states=(1, 5, 48)))
+
+ZIMAGE = Mini("zimage", "d=64 h=16 f=170 e=64 n=2 r=2 c=48", diffusers.ZImageTransformer2DModel,
+              {"dim": 64, "n_layers": 2, "n_heads": 4, "n_kv_heads": 4, "cap_feat_dim": 48,
+               "axes_dims": [4, 6, 6], "axes_lens": [64, 20, 20]},
+              by_diffusers("convert_z_image_transformer_checkpoint_to_diffusers"),
+              lambda: {"x": [torch.randn(16, 1, 8, 6)], "t": LEVEL,
+                       "cap_feats": [torch.randn(5, 48)]},
+              family="z-image")
+
+# The same names in both layouts.
+QWEN = Mini("qwen-image", "d=64 h=16 n=2 c=48", diffusers.QwenImageTransformer2DModel,
+            {**STREAMS, "joint_attention_dim": 48, "axes_dims_rope": (4, 6, 6)}, dict,
+            inputs({"timestep": LEVEL, "img_shapes": [[(1, 3, 4)]],
+                    "encoder_hidden_states_mask": torch.ones(1, 5)},
+                   hidden_states=(1, 12, 64), encoder_hidden_states=(1, 5, 48)))
+
+MINIS = (FLUX, CHROMA, FLUX2, HUNYUAN_VIDEO, SD3, AURAFLOW, PIXART, LUMINA, ZIMAGE, QWEN)
