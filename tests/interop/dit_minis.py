@@ -225,4 +225,19 @@ QWEN = Mini("qwen-image", "d=64 h=16 n=2 c=48", diffusers.QwenImageTransformer2D
                     "encoder_hidden_states_mask": torch.ones(1, 5)},
                    hidden_states=(1, 12, 64), encoder_hidden_states=(1, 5, 48)))
 
-MINIS = (FLUX, CHROMA, FLUX2, HUNYUAN_VIDEO, SD3, AURAFLOW, PIXART, LUMINA, ZIMAGE, QWEN)
+WAN_CONFIG = {**STREAMS, "ffn_dim": 96, "out_channels": 16, "rope_max_seq_len": 32}
+WAN = by_diffusers("convert_wan_transformer_to_diffusers")
+
+WAN_T2V = Mini("wan", "d=64 f=96 n=2 i=16 o=16 x=0 e=0", diffusers.WanTransformer3DModel,
+               {**WAN_CONFIG, "in_channels": 16}, WAN,
+               inputs({"timestep": STEP}, hidden_states=(1, 16, 2, 6, 4),
+                      encoder_hidden_states=(1, 5, 4096)), name="wan-t2v")
+WAN_I2V = Mini("wan", "d=64 f=96 n=2 i=36 o=16 x=2 e=1", diffusers.WanTransformer3DModel,
+               {**WAN_CONFIG, "in_channels": 36, "image_dim": 1280, "added_kv_proj_dim": 64}, WAN,
+               # The model takes all but the last 512 states for those of the image.
+               inputs({"timestep": STEP}, hidden_states=(1, 36, 2, 6, 4),
+                      encoder_hidden_states=(1, 512, 4096),
+                      encoder_hidden_states_image=(1, 7, 1280)), name="wan-i2v")
+
+MINIS = (FLUX, CHROMA, FLUX2, HUNYUAN_VIDEO, SD3, AURAFLOW, PIXART, LUMINA, ZIMAGE, QWEN, WAN_T2V,
+         WAN_I2V)
