@@ -239,5 +239,23 @@ WAN_I2V = Mini("wan", "d=64 f=96 n=2 i=36 o=16 x=2 e=1", diffusers.WanTransforme
                       encoder_hidden_states=(1, 512, 4096),
                       encoder_hidden_states_image=(1, 7, 1280)), name="wan-i2v")
 
+# ---- Lightricks and NVIDIA -----------------------------------------------------------
+
+LTX = Mini("ltx", "d=64 n=2", diffusers.LTXVideoTransformer3DModel,
+           {**STREAMS, "cross_attention_dim": 64},
+           by_diffusers("convert_ltx_transformer_checkpoint_to_diffusers"),
+           inputs({"timestep": STEP, "encoder_attention_mask": torch.tensor([[1, 1, 1, 1, 0]]),
+                   "num_frames": 2, "height": 3, "width": 2},
+                  hidden_states=(1, 12, 128), encoder_hidden_states=(1, 5, 4096)))
+
+# diffusers appends the mask of padding, a channel, with torchvision, which is not needed elsewhere:
+# here the input has it already.
+COSMOS = Mini("cosmos-predict2", "d=64 h=16 n=2 i=17 c=32 a=24", diffusers.CosmosTransformer3DModel,
+              {**STREAMS, "in_channels": 17, "text_embed_dim": 32, "adaln_lora_dim": 24,
+               "max_size": (8, 16, 16), "extra_pos_embed_type": None, "concat_padding_mask": False},
+              by_diffusers("convert_cosmos_transformer_checkpoint_to_diffusers"),
+              inputs({"timestep": LEVEL}, hidden_states=(1, 17, 2, 6, 4),
+                     encoder_hidden_states=(1, 5, 32)))
+
 MINIS = (FLUX, CHROMA, FLUX2, HUNYUAN_VIDEO, SD3, AURAFLOW, PIXART, LUMINA, ZIMAGE, QWEN, WAN_T2V,
-         WAN_I2V)
+         WAN_I2V, LTX, COSMOS)
