@@ -85,21 +85,38 @@ static const lt_layout_row video_whole[] = {
     { 0 },
 };
 
-/* ComfyUI calls these like FLUX.1's. */
-static const lt_layout_alias aliases[] = {
-    { "double_blocks.#.img_attn.qkv", "double_blocks.#.img_attn_qkv", 0 },
-    { "double_blocks.#.img_attn.proj", "double_blocks.#.img_attn_proj", 0 },
-    { "double_blocks.#.img_mlp.0", "double_blocks.#.img_mlp.fc1", 0 },
-    { "double_blocks.#.img_mlp.2", "double_blocks.#.img_mlp.fc2", 0 },
-    { "double_blocks.#.img_mod.lin", "double_blocks.#.img_mod.linear", 0 },
-    { "double_blocks.#.txt_attn.qkv", "double_blocks.#.txt_attn_qkv", 0 },
-    { "double_blocks.#.txt_attn.proj", "double_blocks.#.txt_attn_proj", 0 },
-    { "double_blocks.#.txt_mlp.0", "double_blocks.#.txt_mlp.fc1", 0 },
-    { "double_blocks.#.txt_mlp.2", "double_blocks.#.txt_mlp.fc2", 0 },
-    { "double_blocks.#.txt_mod.lin", "double_blocks.#.txt_mod.linear", 0 },
-    { "single_blocks.#.modulation.lin", "single_blocks.#.modulation.linear", 0 },
-    { 0 },
-};
+#define REFINER "txt_in.individual_token_refiner.blocks.#."
+
+/* ComfyUI calls these like FLUX.1's, and what embeds a vector or a scalar like its
+ * relatives there. */
+#define COMMON_ALIASES                                                                \
+    { "double_blocks.#.img_attn.qkv", "double_blocks.#.img_attn_qkv", 0 },            \
+        { "double_blocks.#.img_attn.proj", "double_blocks.#.img_attn_proj", 0 },      \
+        { "double_blocks.#.img_mlp.0", "double_blocks.#.img_mlp.fc1", 0 },            \
+        { "double_blocks.#.img_mlp.2", "double_blocks.#.img_mlp.fc2", 0 },            \
+        { "double_blocks.#.img_mod.lin", "double_blocks.#.img_mod.linear", 0 },       \
+        { "double_blocks.#.txt_attn.qkv", "double_blocks.#.txt_attn_qkv", 0 },        \
+        { "double_blocks.#.txt_attn.proj", "double_blocks.#.txt_attn_proj", 0 },      \
+        { "double_blocks.#.txt_mlp.0", "double_blocks.#.txt_mlp.fc1", 0 },            \
+        { "double_blocks.#.txt_mlp.2", "double_blocks.#.txt_mlp.fc2", 0 },            \
+        { "double_blocks.#.txt_mod.lin", "double_blocks.#.txt_mod.linear", 0 },       \
+        { "single_blocks.#.modulation.lin", "single_blocks.#.modulation.linear", 0 }, \
+        { REFINER "self_attn.qkv", REFINER "self_attn_qkv", 0 },                      \
+        { REFINER "self_attn.proj", REFINER "self_attn_proj", 0 },                    \
+        { REFINER "mlp.0", REFINER "mlp.fc1", 0 },                                    \
+        { REFINER "mlp.2", REFINER "mlp.fc2", 0 },                                    \
+        { "txt_in.t_embedder.in_layer", "txt_in.t_embedder.mlp.0", 0 },               \
+        { "txt_in.t_embedder.out_layer", "txt_in.t_embedder.mlp.2", 0 },              \
+        { "txt_in.c_embedder.in_layer", "txt_in.c_embedder.linear_1", 0 },            \
+        { "txt_in.c_embedder.out_layer", "txt_in.c_embedder.linear_2", 0 },           \
+        { "time_in.in_layer", "time_in.mlp.0", 0 },                                   \
+        { "time_in.out_layer", "time_in.mlp.2", 0 },                                  \
+        { "guidance_in.in_layer", "guidance_in.mlp.0", 0 },                           \
+    {                                                                                 \
+        "guidance_in.out_layer", "guidance_in.mlp.2", 0                               \
+    }
+
+static const lt_layout_alias video_aliases[] = { COMMON_ALIASES, { 0 } };
 
 static const lt_layout_group video_groups[] = {
     COMMON_GROUPS,
@@ -114,7 +131,7 @@ static const lt_layout_variant video_variants[] = {
     { 0 },
 };
 
-const lt_layout lt_layout_hunyuan_video = { video_groups, video_variants, aliases };
+const lt_layout lt_layout_hunyuan_video = { video_groups, video_variants, video_aliases };
 
 static const lt_layout_row letters[] = {
     { "layernorm", "norm", "b", B, 0 },
@@ -156,4 +173,11 @@ static const lt_layout_variant image_variants[] = {
     { 0 },
 };
 
-const lt_layout lt_layout_hunyuan_image = { image_groups, image_variants, aliases };
+static const lt_layout_alias image_aliases[] = {
+    COMMON_ALIASES,
+    { "time_r_in.in_layer", "time_r_in.mlp.0", 0 },
+    { "time_r_in.out_layer", "time_r_in.mlp.2", 0 },
+    { 0 },
+};
+
+const lt_layout lt_layout_hunyuan_image = { image_groups, image_variants, image_aliases };

@@ -7,7 +7,7 @@ that is not loratool's.  What is merged into either is compared, and diffusers r
 
 from common import at_most, check, run_tests
 from consumers import difference, extract, keys_of, merge, same_set
-from dit_minis import FLUX, MINIS
+from dit_minis import FLUX, HUNYUAN_VIDEO, MINIS
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -202,6 +202,42 @@ def test_flux_extras(work):
             check(outs[0].read_bytes() == outs[1].read_bytes(), f"{name} on {target}", "extras")
 
 
+# How ComfyUI renames HunyuanVideo's modules when it reads a model, in this order.
+COMFYUI_HUNYUAN = (("txt_in.t_embedder.mlp.0.", "txt_in.t_embedder.in_layer."),
+                   ("txt_in.t_embedder.mlp.2.", "txt_in.t_embedder.out_layer."),
+                   ("txt_in.c_embedder.linear_1.", "txt_in.c_embedder.in_layer."),
+                   ("txt_in.c_embedder.linear_2.", "txt_in.c_embedder.out_layer."),
+                   ("_mod.linear.", "_mod.lin."), ("_attn_qkv.", "_attn.qkv."),
+                   ("mlp.fc1.", "mlp.0."), ("mlp.fc2.", "mlp.2."), ("_attn_proj.", "_attn.proj."),
+                   (".modulation.linear.", ".modulation.lin."),
+                   ("_in.mlp.0.", "_in.in_layer."), ("_in.mlp.2.", "_in.out_layer."))
+
+
+def renamed(path):
+    path += "."
+    for old, new in COMFYUI_HUNYUAN:
+        path = path.replace(old, new)
+    return path[:-1]
+
+
+def test_hunyuan_extras(work):
+    """ComfyUI's names, with dots and with underscores."""
+    files = HUNYUAN_VIDEO.make(work)
+    published = random_factors(files["base", "native"], paths_of(files["base", "native"]))
+    comfyui = {renamed(path): pair for path, pair in published.items()}
+    check(len(comfyui.keys() - published.keys()) > 30, "names differ", "extras")
+    for target in "native", "public":
+        images = set()
+        for pairs, how in ((published, "kohya"), (comfyui, "kohya"), (comfyui, "ComfyUI")):
+            adapter = spelled(pairs, SPELLINGS["native"][how], work / "spelled.safetensors")
+            out = work / "merged.safetensors"
+            done = merge(files["base", target], [adapter], out)
+            check(done["modules_applied"] == len(pairs), f"{done['modules_applied']} of "
+                  f"{len(pairs)} modules of {how} on {target}", "extras")
+            images.add(out.read_bytes())
+        check(len(images) == 1, f"HunyuanVideo's names in ComfyUI on {target}", "extras")
+
+
 def check_mini(mini, work):
     files = mini.make(work)
 
@@ -260,4 +296,4 @@ def test_of(mini):
 
 
 if __name__ == "__main__":
-    run_tests(*map(test_of, MINIS), test_flux_extras)
+    run_tests(*map(test_of, MINIS), test_flux_extras, test_hunyuan_extras)

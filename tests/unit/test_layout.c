@@ -395,6 +395,27 @@ static void test_cuts(void)
     CHECK(!lt_layout_part_rows(&place, 0, UINT64_MAX, UINT64_MAX, &row0, &rows));
 }
 
+/* Every other name is that of a module which a published model has. */
+static void test_aliases(void)
+{
+    for (const lt_named_layout *l = lt_layouts; l->id; l++)
+        for (const lt_layout_alias *a = l->layout->aliases; a && a->name; a++) {
+            size_t found = 0;
+            for (const lt_layout_variant *v = l->layout->variants; v->id; v++) {
+                struct list native = list_of(l->layout, v->params, false);
+                for (size_t i = 0; i < native.count; i++) {
+                    char name[240], *dot = strrchr(native.items[i].name, '.');
+                    if (!dot || strcmp(dot, ".weight")) continue;
+                    *dot = '\0';
+                    found +=
+                        lt_layout_alias_name(a, native.items[i].name, name, sizeof name);
+                }
+                free(native.items);
+            }
+            if (!CHECK(found)) printf("    %s: %s\n", l->id, a->name);
+        }
+}
+
 /* ---- whole models -------------------------------------------------------------------
  */
 
@@ -546,7 +567,7 @@ static void test_models(void)
 int main(void)
 {
     static const unit_test tests[] = { TEST(test_published), TEST(test_all_listed),
-        TEST(test_round_trips), TEST(test_strangers), TEST(test_cuts),
+        TEST(test_round_trips), TEST(test_strangers), TEST(test_cuts), TEST(test_aliases),
         TEST(test_models) };
     temp_path(path, sizeof path, "layout");
     int rc = RUN_TESTS(tests);
