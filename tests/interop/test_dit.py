@@ -5,7 +5,7 @@ A miniature (dit_minis.py) in the published layout is random, its other form mad
 that is not loratool's.  What is merged into either is compared, and diffusers runs it.
 """
 
-from common import at_most, check, run_tests
+from common import at_most, check, report, run_tests
 from consumers import difference, extract, keys_of, merge, same_set
 from dit_minis import FLUX, HUNYUAN_VIDEO, MINIS
 
@@ -163,6 +163,19 @@ def check_output(mini, adapter, files, merged):
     at_most(difference(mini.run(base), expected), OUTPUT, f"{mini.name}: output", adapter.stem)
 
 
+def check_converted(mini, adapter, files, merged, work):
+    """In diffusers' names the adapter gives the same output, in its own again the same model."""
+    there, back, again = (work / f"{name}.safetensors" for name in ("there", "back", "again"))
+    for layout in "native", "public":
+        base = files["base", layout]
+        report("convert", adapter, "--to", "diffusers", "--base", base, "-o", there, "-f")
+        check_output(mini, there, files, merged)
+        report("convert", there, "--to", "kohya", "--base", base, "-o", back, "-f")
+        same_set(keys_of(back), keys_of(adapter), mini.name, "keys converted there and back")
+        merge(files["base", "public"], [back], again)
+        compare(again, merged, mini.name, "converted there and back")
+
+
 def test_flux_extras(work):
     """XLabs' names, and ComfyUI's for the attention's part of linear1."""
     files = FLUX.make(work)
@@ -248,8 +261,8 @@ def check_mini(mini, work):
     same = keys_of(files["base", "native"]) == keys_of(files["base", "public"])
     split_report = extract(files["base", "public"], files["tuned", "public"], split, "-r", "24",
                            "--dtype", "f32", *(["--dialect", "diffusers"] if same else []))
-    for report in fused_report, split_report:
-        check(report["family"] == mini.family, f"family {report['family']}", mini.name)
+    for done in fused_report, split_report:
+        check(done["family"] == mini.family, f"family {done['family']}", mini.name)
     base, tuned = load_file(files["base", "native"]), load_file(files["tuned", "native"])
     changed = [path for path in paths_of(files["base", "native"])
                if not torch.equal(base[f"{path}.weight"], tuned[f"{path}.weight"])]
@@ -257,7 +270,8 @@ def check_mini(mini, work):
              map(flattened("lora_unet_"), changed), mini.name,
              "published names of modules in a fused adapter")
 
-    both_layouts(mini, fused, files, work, "fused")
+    merged = both_layouts(mini, fused, files, work, "fused")
+    check_converted(mini, fused, files, merged, work)
     merged = both_layouts(mini, split, files, work, "split")
 
     # The same modules from the other layout, cut out of fused weights.
