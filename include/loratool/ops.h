@@ -258,6 +258,29 @@ lt_status lt_respell(const lt_respell_options *options, lt_respell_report *repor
     lt_error *err) LT_MUST_USE;
 void lt_respell_report_release(lt_respell_report *report);
 
+/* ---- relayout -----------------------------------------------------------------------
+ */
+
+typedef struct lt_relayout_options {
+    const char *input, *output;
+    const char *to;     /* "diffusers", or "single": as it was published */
+    const char *format; /* NULL: by the output's extension */
+    bool allow_unmatched, overwrite;
+} lt_relayout_options;
+
+typedef struct lt_relayout_report {
+    const char *family;
+    size_t tensors;     /* written */
+    lt_notes unmatched; /* left out: other parts of the model, what the layout has not */
+    lt_notes dropped;   /* what the other layout has no place for */
+    lt_cost cost;
+} lt_relayout_report;
+
+/* The denoiser of a model in the other of its two layouts. */
+lt_status lt_relayout(const lt_relayout_options *options, lt_relayout_report *report,
+    lt_error *err) LT_MUST_USE;
+void lt_relayout_report_release(lt_relayout_report *report);
+
 /* ---- info ---------------------------------------------------------------------------
  */
 

@@ -17,11 +17,11 @@ static const lt_opt options[] = {
     { "output", 'o', OPT_STRING, AT(output), "OUT", "file, folder (DIR/) or '-'",
         { "save-to", "out-path" } },
     { "format", 0, OPT_STRING, AT(format), "NAME", LT_HELP_FORMAT, { NULL } },
-    { "to", 0, OPT_STRING, AT(to), "DIALECT",
-        "of an adapter: in the names of kohya, diffusers, peft or comfyui", { NULL } },
+    { "to", 0, OPT_STRING, AT(to), "WHAT",
+        "an adapter's dialect, or a model's layout: diffusers, single", { NULL } },
     { "for", 0, OPT_STRING, AT(consumer), "PROGRAM",
         "of an adapter: as a1111, comfyui, diffusers, ... load it", { NULL } },
-    { "base", 0, OPT_STRING, AT(base), "FILE", "with --to: the model the adapter is for",
+    { "base", 0, OPT_STRING, AT(base), "FILE", "the model that the adapter is for",
         { "model-org", "sd-model", "base-model" } },
     { "allow-unmatched", 0, OPT_FLAG, AT(allow_unmatched), NULL,
         "with --to: leave out what has no place in the output", { NULL } },
@@ -106,6 +106,27 @@ static void print_respelled(FILE *to, const struct options *o, const lt_respell_
     lt_print_cost(to, &r->cost);
 }
 
+static cJSON *relaid_json(const lt_relayout_report *r)
+{
+    cJSON *o = cJSON_CreateObject();
+    cJSON_AddStringToObject(o, "family", r->family);
+    cJSON_AddNumberToObject(o, "tensors", (double)r->tensors);
+    lt_json_add_notes(o, "unmatched", &r->unmatched);
+    lt_json_add_notes(o, "dropped", &r->dropped);
+    lt_json_add_cost(o, &r->cost);
+    return o;
+}
+
+static void print_relaid(FILE *to, const struct options *o, const lt_relayout_report *r)
+{
+    fprintf(to, "%s: %zu tensors, %s\n", o->output, r->tensors,
+        !strcmp(o->to, "single") ? "as published" : "as diffusers has them");
+    lt_print_notes(to, "unmatched ", &r->unmatched, true);
+    lt_print_notes(to, "dropped   ", &r->dropped, true);
+    fputs("wrote      ", to);
+    lt_print_cost(to, &r->cost);
+}
+
 /* Options that do not go with --to. */
 static lt_status check_respelling(const struct options *o, lt_error *err)
 {
@@ -113,7 +134,9 @@ static lt_status check_respelling(const struct options *o, lt_error *err)
     const char *asked = o->to ? "to" : "for";
     if (o->to && o->consumer)
         return lt_error_set(err, LT_ERR_ARG, "--to and --for exclude each other");
-    if (!o->base) return lt_error_set(err, LT_ERR_ARG, "--%s needs --base", asked);
+    if (!o->base && o->consumer)
+        return lt_error_set(err, LT_ERR_ARG, "--for needs --base");
+    if (!o->base && o->dtype) wrong = "dtype";
     if (o->ema) wrong = "ema";
     if (o->max_shard_size) wrong = "max-shard-size";
     if (o->all_tensors) wrong = "all-tensors";
@@ -146,6 +169,26 @@ static lt_status respell(const struct options *o, const char *input, lt_error *e
     return st;
 }
 
+static lt_status relayout(const struct options *o, const char *input, lt_error *err)
+{
+    lt_relayout_options x = { .input = input,
+        .output = o->output,
+        .to = o->to,
+        .format = o->format,
+        .allow_unmatched = o->allow_unmatched,
+        .overwrite = o->force };
+    if (check_respelling(o, err)) return LT_ERR_ARG;
+    lt_relayout_report r;
+    FILE *to = lt_report_stream(o->output);
+    lt_status st = lt_relayout(&x, &r, err);
+    if (!st && o->common.json)
+        st = lt_print_json(to, relaid_json(&r), err);
+    else if (!st && !o->common.quiet)
+        print_relaid(to, o, &r);
+    lt_relayout_report_release(&r);
+    return st;
+}
+
 static lt_status parse_ema(const char *text, lt_ema *ema, lt_error *err)
 {
     static const char *const words[] = { "keep", "drop", "use" };
@@ -165,6 +208,7 @@ static lt_status run(void *filled, int n_args, char **args, lt_error *err)
     lt_ema ema;
     if (n_args != 1 || !o->output)
         return lt_error_set(err, LT_ERR_ARG, "one input and -o are needed");
+    if (o->to && !o->base) return relayout(o, args[0], err);
     if (o->to || o->consumer) return respell(o, args[0], err);
     if (o->base || o->allow_unmatched)
         return lt_error_set(

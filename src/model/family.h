@@ -106,6 +106,11 @@ extern const char *const lt_denoiser_prefixes[];
 const lt_family *lt_family_detect(
     const lt_store *store, char *evidence, size_t evidence_size);
 
+/* The view of the layout that the tensor's component has, and its name behind the
+ * component's prefix; NULL when it has none. */
+const lt_layout_view *lt_model_layout(
+    const lt_model *model, const lt_tensor *tensor, const char **name);
+
 /* ---- naming rules (naming_*.c) ------------------------------------------------------
  */
 

@@ -78,19 +78,23 @@ static bool spans(const lt_layout_group *g, unsigned index, unsigned blocks)
     return (index + 1 == blocks) == (g->span == LT_SPAN_LAST);
 }
 
-/* rest is "MODULE.weight". */
-static bool match_row(
-    const lt_layout_view *v, const lt_layout_row *row, const char *rest, unsigned *part)
+/* rest is a module of the row and its leaf, or a bare tensor. */
+static bool match_row(const lt_layout_view *v, const lt_layout_row *row, const char *rest,
+    unsigned *part, const char **leaf)
 {
     const char *names = v->is_public ? public_names(row) : row->native, *name;
     size_t n;
-    if (row->flags & LT_ROW_TENSOR) return false;
-    for (*part = 0; (n = word(names, *part, &name)); ++*part)
-        if (!strncmp(rest, name, n) && !strcmp(rest + n, ".weight")) return true;
+    for (*part = 0; (n = word(names, *part, &name)); ++*part) {
+        if (strncmp(rest, name, n)) continue;
+        *leaf = rest + n;
+        if (row->flags & LT_ROW_TENSOR ? !**leaf : !strcmp(*leaf, ".weight")) return true;
+        if (row->flags & LT_ROW_BIAS && !strcmp(*leaf, ".bias")) return true;
+    }
     return false;
 }
 
-bool lt_layout_find(const lt_layout_view *view, const char *name, lt_layout_place *place)
+bool lt_layout_find_tensor(const lt_layout_view *view, const char *name,
+    lt_layout_place *place, const char **leaf)
 {
     for (size_t g = 0; view->layout->groups[g].native; g++) {
         const lt_layout_group *group = &view->layout->groups[g];
@@ -98,13 +102,19 @@ bool lt_layout_find(const lt_layout_view *view, const char *name, lt_layout_plac
         const char *rest = match_group(group_name(group, view->is_public), name, &index);
         if (!rest || !spans(group, index, view->blocks[g])) continue;
         for (const lt_layout_row *row = group->rows; row->native; row++) {
-            if (!match_row(view, row, rest, &part)) continue;
+            if (!match_row(view, row, rest, &part, leaf)) continue;
             *place = (lt_layout_place){ row, group, index, part,
                 count_words(public_names(row)) };
             return true;
         }
     }
     return false;
+}
+
+bool lt_layout_find(const lt_layout_view *view, const char *name, lt_layout_place *place)
+{
+    const char *leaf;
+    return lt_layout_find_tensor(view, name, place, &leaf) && !strcmp(leaf, ".weight");
 }
 
 /* prefix with its index, then n characters of name. */

@@ -82,6 +82,12 @@ typedef struct lt_layout_place {
  * none, and for biases and bare tensors. */
 bool lt_layout_find(const lt_layout_view *view, const char *name, lt_layout_place *place);
 
+/* The same for any tensor of the table; *leaf is what follows the module's path:
+ * ".weight",
+ * ".bias", or "" for a bare tensor. */
+bool lt_layout_find_tensor(const lt_layout_view *view, const char *name,
+    lt_layout_place *place, const char **leaf);
+
 /* The alias' name for the module of that native path, into dst; false when it is not one
  * of that module. */
 bool lt_layout_alias_name(

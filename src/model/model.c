@@ -342,3 +342,13 @@ const lt_component *lt_model_component(const lt_model *model, const lt_tensor *t
 {
     return model->component_of[lt_store_index(model->store, tensor)];
 }
+
+const lt_layout_view *lt_model_layout(
+    const lt_model *model, const lt_tensor *tensor, const char **name)
+{
+    const lt_component *c = lt_model_component(model, tensor);
+    if (!c || !c->layout) return NULL;
+    size_t i = (size_t)(c - model->family->components);
+    *name = tensor->name + strlen(model->prefixes[i]);
+    return &model->views[i];
+}

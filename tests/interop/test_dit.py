@@ -5,7 +5,7 @@ A miniature (dit_minis.py) in the published layout is random, its other form mad
 that is not loratool's.  What is merged into either is compared, and diffusers runs it.
 """
 
-from common import at_most, check, report, run_tests
+from common import at_most, check, loratool, report, run_tests
 from consumers import difference, extract, keys_of, merge, same_set
 from dit_minis import FLUX, HUNYUAN_VIDEO, MINIS
 
@@ -133,6 +133,27 @@ def check_spellings(mini, files, work):
         partial = spelled(some, next(iter(spellings.values())), work / "partial.safetensors")
         both_layouts(mini, partial, files, work, f"some {layout} names")
     return adapter, merged
+
+
+def check_relayout(mini, files, work):
+    """The model itself in the other layout: what diffusers' converter makes, and back again."""
+    there, back = work / "there.safetensors", work / "back.safetensors"
+    group = f"{mini.name} relayout"
+    native, public = load_file(files["base", "native"]), load_file(files["base", "public"])
+    dropped = {note["name"] for note in
+               report("convert", files["base", "native"], "--to", "diffusers", "-f", "-o", there)["dropped"]}
+    ours = load_file(there)
+    same_set(ours, public, mini.table, "tensors of the model in diffusers' layout")
+    for name in ours.keys() & public.keys():
+        check(torch.equal(ours[name], public[name]), name, group)
+    if set(native) == set(public):  # one layout: single is what it is already
+        loratool("convert", there, "--to", "single", "-f", "-o", back, code=3)
+        return
+    report("convert", there, "--to", "single", "-f", "-o", back)
+    again = load_file(back)
+    same_set(again, set(native) - dropped, mini.table, "tensors of the model as published")
+    for name in again.keys() & native.keys():
+        check(torch.equal(again[name], native[name]), f"{name} after the way there and back", group)
 
 
 def check_across(mini, files, work):
@@ -297,6 +318,7 @@ def check_mini(mini, work):
                     f"{name} from {layout}")
 
     check_across(mini, files, work)
+    check_relayout(mini, files, work)
     check_output(mini, split, files, merged)
     everything, merged = check_spellings(mini, files, work)
     check_output(mini, everything, files, merged)

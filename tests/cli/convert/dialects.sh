@@ -110,12 +110,12 @@ merged "$sd/base.safetensors" two.safetensors two.out
 same one.out two.out
 
 # What cannot be is said, and nothing is written.
-run 2 convert fused.safetensors --to diffusers -o x.safetensors
-err "--to needs --base"
 run 2 convert fused.safetensors --to klingon --base native.safetensors -o x.safetensors
 err "unknown dialect 'klingon'"
 run 2 convert fused.safetensors --base native.safetensors -o x.safetensors
 err "go with --to"
+run 2 convert fused.safetensors --for forge -o x.safetensors
+err "--for needs --base"
 run 2 convert fused.safetensors --to kohya --base native.safetensors --ema drop -o x.safetensors
 err "--ema does not go with --to"
 run 3 convert fused.safetensors --to diffusers --base "$sd/base.safetensors" -o x.safetensors
@@ -132,3 +132,31 @@ nothing_left x.safetensors
 run 0 convert fused.safetensors --to diffusers --base small.safetensors -o half.safetensors \
     --allow-unmatched --json
 check test "$(field stdout '.unmatched | length')" = 10
+
+# A model in its other layout: the same tensors, and the same again.
+run 0 convert native.safetensors --to diffusers -o relaid.safetensors --json
+check test "$(field stdout .family)" = flux
+check test "$(field stdout '.unmatched | length')" = 0
+run 0 info -t relaid.safetensors
+cut -f 1-3 stdout >relaid.list
+run 0 info -t public.safetensors
+cut -f 1-3 stdout >public.list
+same relaid.list public.list
+run 0 convert relaid.safetensors --to single -o again.safetensors -q
+run 0 convert native.safetensors -o plain.safetensors -q
+for i in plain again; do
+    run 0 info --json $i.safetensors
+    tail -c "$(field stdout .bytes)" $i.safetensors >$i.data
+done
+same plain.data again.data
+run 3 convert native.safetensors --to single -o x.safetensors
+err "is in that layout already"
+run 3 convert "$sd/base.safetensors" --to diffusers -o x.safetensors
+err "other layout is not known"
+run 3 convert fused.safetensors --to diffusers -o x.safetensors
+err "is an adapter: --base tells of what model"
+run 2 convert native.safetensors --to kohya -o x.safetensors
+err "a model is written as diffusers or single, not 'kohya'"
+run 2 convert native.safetensors --to diffusers --dtype f16 -o x.safetensors
+err "--dtype does not go with --to"
+nothing_left x.safetensors
