@@ -141,6 +141,7 @@ static lt_status check_respelling(const struct options *o, lt_error *err)
     if (o->max_shard_size) wrong = "max-shard-size";
     if (o->all_tensors) wrong = "all-tensors";
     if (o->salvage) wrong = "salvage";
+    if (o->threads) wrong = "threads";
     if (!wrong) return LT_OK;
     return lt_error_set(err, LT_ERR_ARG, "--%s does not go with --%s", wrong, asked);
 }

@@ -49,6 +49,16 @@ static void print_text(const lt_merge_report *r)
         lt_print_safe(stdout, r->unmatched.items[i].reason);
         putchar('\n');
     }
+    for (size_t i = 0; i < r->redundant.count; i++) {
+        fputs("redundant ", stdout);
+        lt_print_safe(stdout, r->redundant.items[i].name);
+        fputs(": ", stdout);
+        lt_print_safe(stdout, r->redundant.items[i].reason);
+        putchar('\n');
+    }
+    if (r->tensors_replaced)
+        printf("replaced  %zu tensors of the base by the adapter's own\n",
+            r->tensors_replaced);
     for (size_t i = 0; i < r->untouched.count; i++) {
         fputs("untouched ", stdout);
         lt_print_safe(stdout, r->untouched.items[i].name);
@@ -80,6 +90,8 @@ static cJSON *to_json(const lt_merge_report *r)
     for (size_t i = 0; list && i < r->n_applied; i++)
         cJSON_AddItemToArray(list, place_json(&r->applied[i]));
     lt_json_add_notes(o, "unmatched", &r->unmatched);
+    lt_json_add_notes(o, "redundant", &r->redundant);
+    cJSON_AddNumberToObject(o, "tensors_replaced", (double)r->tensors_replaced);
     lt_json_add_notes(o, "untouched", &r->untouched);
     return o;
 }

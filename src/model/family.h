@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The tables that describe model families. A family is one file that fills an lt_family
- * and one row in families[] of family.c. */
+ * and one row in lt_families[] of family.c. */
 #ifndef LT_MODEL_FAMILY_H
 #define LT_MODEL_FAMILY_H
 

@@ -21,6 +21,7 @@ static const char *match_group(const char *prefix, const char *name, unsigned *i
             continue;
         }
         if (*name < '0' || *name > '9') return NULL;
+        if (*name == '0' && name[1] >= '0' && name[1] <= '9') return NULL; /* not 01 */
         char *end;
         unsigned long n = strtoul(name, &end, 10);
         if (end - name > 5) return NULL;

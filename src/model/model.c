@@ -214,12 +214,25 @@ static lt_status add_placed(lt_model *m, const lt_tensor *t, const lt_component 
     return keep_site(m, &s, native, strlen(native), path, err);
 }
 
+/* Whether a weight of the published layout can be cut into its public modules. */
+static bool can_be_cut(const lt_layout_place *place, const lt_tensor *t)
+{
+    uint64_t row0, rows;
+    for (unsigned part = 0; part < place->parts && place->parts > 1; part++)
+        if (!lt_layout_part_rows(
+                place, part, lt_tensor_rows(t), lt_tensor_columns(t), &row0, &rows))
+            return false;
+    return true;
+}
+
+/* A weight of a shape that does not go with the table is named by itself. */
 static bool find_place(const lt_model *m, const lt_component *c, const lt_tensor *t,
     const char *name, lt_layout_place *place)
 {
     if (!c->layout) return false;
     if (!lt_layout_find(&m->views[c - m->family->components], name, place)) return false;
-    return !(place->row->flags & LT_ROW_SWAP) || lt_tensor_rows(t) % 2 == 0;
+    if (place->row->flags & LT_ROW_SWAP && lt_tensor_rows(t) % 2) return false;
+    return c->is_public || can_be_cut(place, t);
 }
 
 static lt_status add_tensor(lt_model *m, size_t index, lt_error *err)

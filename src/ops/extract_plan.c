@@ -2,6 +2,7 @@
 #include "ops/extract.h"
 
 #include "base/pool.h"
+#include "model/family.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -132,6 +133,17 @@ static bool serves(const lt_extract_run *run, const lt_site *s)
     return lt_site_serves(s, lt_dialect_naming(run->dialect));
 }
 
+/* Why a site that the dialect does not name is not carried by another one either. */
+static const char *unserved_reason(const lt_extract_run *run, const lt_site *s)
+{
+    const lt_site *end = lt_model_site(run->model, 0) + lt_model_site_count(run->model);
+    if (s->component->is_public && s->parts > 1)
+        return "the dialect names the fused module, which this file keeps apart "
+               "(--dialect diffusers)";
+    bool has_parts = s + 1 < end && s[1].tensor == s->tensor;
+    return *s->path || has_parts ? NULL : "the dialect has no name for it";
+}
+
 /* The site's name in the naming whose rows stand like those of the base. */
 static void stored_name(const lt_site *s, char *name, size_t size)
 {
@@ -169,7 +181,7 @@ static lt_status add_site_across(struct looks *l, const lt_site *s, lt_error *er
             "the tuned model has no tensor for it, or in another form");
     uint64_t columns = lt_tensor_columns(s->tensor);
     struct look item = { .site = s,
-        .reason = site_reason(run, s),
+        .reason = serves(run, s) ? site_reason(run, s) : unserved_reason(run, s),
         .region = { .base = run->base,
             .tuned = run->tuned,
             .a = s->tensor,
@@ -190,13 +202,15 @@ static lt_status add_site(struct looks *l, const lt_site *s, lt_error *err)
 {
     lt_extract_run *run = l->run;
     const lt_tensor *b = lt_store_find(run->tuned, s->tensor->name);
-    if (!b && run->tuned_names && serves(run, s)) return add_site_across(l, s, err);
+    bool looked_at = serves(run, s) || unserved_reason(run, s);
+    if (!b && run->tuned_names && looked_at) return add_site_across(l, s, err);
     if (!b || !same_shape(s->tensor, b) || !lt_dtype_get(b->dtype)->computes)
         return LT_OK;
-    if (!serves(run, s)) return LT_OK;
+    const char *reason = serves(run, s) ? site_reason(run, s) : unserved_reason(run, s);
+    if (!serves(run, s) && !reason) return LT_OK;
     uint64_t columns = lt_tensor_columns(s->tensor);
     struct look item = { .site = s,
-        .reason = site_reason(run, s),
+        .reason = reason,
         .region = { .base = run->base,
             .tuned = run->tuned,
             .a = s->tensor,
@@ -290,12 +304,15 @@ static lt_status note_tuned_only(lt_extract_run *run, size_t *common, lt_error *
     for (size_t i = 0; i < lt_store_count(run->tuned) && !st; i++) {
         const char *name = lt_store_at(run->tuned, i)->name;
         bool used = run->tuned_used && run->tuned_used[i];
-        bool rest = run->tuned_model
-            && lt_model_rest(run->tuned_model, lt_store_at(run->tuned, i))
-                != LT_REST_NONE; /* told of the base */
+        lt_rest rest = run->tuned_model
+            ? lt_model_rest(run->tuned_model, lt_store_at(run->tuned, i))
+            : LT_REST_NONE;
         if (used || lt_store_find(run->base, name))
             (*common)++;
-        else if (!rest)
+        else if (rest != LT_REST_NONE)
+            st = lt_notes_add(&run->report->skipped, name, 0, err,
+                "%s: not compared, the models' layouts differ", lt_rest_text(rest));
+        else
             st = lt_notes_add(
                 &run->report->skipped, name, 0, err, "only in the tuned model");
     }
@@ -320,15 +337,20 @@ static lt_status nothing_in_common(const lt_extract_run *run, lt_error *err)
  * of their modules. */
 static lt_status look_across(lt_extract_run *run, lt_error *err)
 {
-    bool all = true;
-    for (size_t i = 0; i < lt_model_site_count(run->model) && all; i++)
-        all = lt_store_find(run->tuned, lt_model_site(run->model, i)->tensor->name);
-    if (all) return LT_OK;
+    size_t sites = lt_model_site_count(run->model), found = 0;
+    for (size_t i = 0; i < sites; i++)
+        found +=
+            lt_store_find(run->tuned, lt_model_site(run->model, i)->tensor->name) != NULL;
+    if (found == sites) return LT_OK;
     lt_status st = lt_model_new(&run->tuned_model, run->tuned, err);
     if (st) return st;
-    const char *base = lt_family_id(lt_model_family(run->model));
-    bool same = !strcmp(base, lt_family_id(lt_model_family(run->tuned_model)));
-    if (!same || !strcmp(base, "unknown")) {
+    const lt_family *base = lt_model_family(run->model);
+    const lt_family *tuned = lt_model_family(run->tuned_model);
+    bool related = !strcmp(lt_family_id(base), lt_family_id(tuned))
+        && strcmp(lt_family_id(base), "unknown") != 0;
+    /* One layout, of which a file may lack something, or two. */
+    bool one = base == tuned && 2 * found >= sites;
+    if (!related || one) {
         lt_model_free(run->tuned_model);
         run->tuned_model = NULL;
         return LT_OK;

@@ -92,7 +92,9 @@ static uint64_t need(void *ctx, size_t t)
     uint64_t elements = 0;
     for (size_t i = run->first_part[t]; i < run->first_part[t + 1]; i++) {
         const lt_contribution *part = &run->parts[i];
-        elements += (part->site->out + part->site->in) * part->module->rank;
+        const lt_module *m = part->module;
+        elements += (part->site->out + part->site->in) * m->rank;
+        if (part->spread || part->site->out != m->out) elements += m->out * m->rank / 2;
     }
     return 20 * elements + TILE_MEMORY;
 }

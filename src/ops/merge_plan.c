@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "ops/merge.h"
 
+#include "model/family.h"
 #include "ops/difference.h"
 
 #include <math.h>
@@ -51,6 +52,8 @@ static lt_status factor_of(
 {
     double scale = m->scale, alpha = run->options->alpha;
     bool none = !m->has_alpha && !m->part[LT_PART_SCALE];
+    *factor = scale;
+    if (run->options->explain) return LT_OK;
     if (none && alpha != 0) {
         scale = alpha * (double)m->groups / (double)m->rank;
         run->alpha_used = true;
@@ -141,6 +144,8 @@ static lt_status place_module(lt_merge_run *run, const lt_alias_map *aliases,
         part.first = match.pieces[i].first;
         st = place_piece(run, &part, match.out, err);
     }
+    for (size_t i = 0; i < m->n_others && !st; i++)
+        st = note(run, m->others[i]->name, err, "this version does not apply it");
     if (!st) run->report->modules_applied++;
     return st;
 }
@@ -389,7 +394,20 @@ static lt_status check_twins(lt_merge_run *run, lt_error *err)
     return LT_OK;
 }
 
-/* Sites that the adapters' dialect names and no module changes. */
+static bool site_is_touched(const lt_merge_run *run, const lt_site *s)
+{
+    size_t t = lt_store_index(run->base, s->tensor);
+    if (run->replacements[t].tensor) return true;
+    for (size_t i = run->first_part[t]; i < run->first_part[t + 1]; i++) {
+        const lt_site *other = run->parts[i].site;
+        if (other->row0 < s->row0 + s->rows && s->row0 < other->row0 + other->rows)
+            return true;
+    }
+    return false;
+}
+
+/* Sites that the adapters' dialect names and no module changes; parts of what it knows as
+ * one by their own names. */
 static lt_status note_untouched(lt_merge_run *run, lt_error *err)
 {
     lt_naming naming = lt_dialect_naming(lt_adapter_dialect(run->adapters[0]));
@@ -397,9 +415,10 @@ static lt_status note_untouched(lt_merge_run *run, lt_error *err)
     for (size_t i = 0; i < lt_model_site_count(run->model) && !st; i++) {
         const lt_site *s = lt_model_site(run->model, i);
         char name[768];
-        if (!s->standard || !lt_site_serves(s, naming)) continue;
-        if (lt_merge_touches(run, lt_store_index(run->base, s->tensor))) continue;
-        lt_site_name(s, naming, name, sizeof name);
+        bool apart = s->component->is_public && s->parts > 1;
+        bool serves = lt_site_serves(s, naming);
+        if (!s->standard || !(serves || apart) || site_is_touched(run, s)) continue;
+        lt_site_name(s, serves ? naming : LT_NAMING_DIFFUSERS, name, sizeof name);
         if (!*name) continue;
         st = lt_notes_add(&run->report->untouched, s->tensor->name, 0, err, "%s", name);
     }
@@ -446,7 +465,7 @@ lt_status lt_merge_plan(lt_merge_run *run, lt_error *err)
     if (!st) st = index_parts(run, err);
     if (!st) st = fill_applied(run, err);
     if (!st) st = judge(run, err);
+    if (!st && run->options->explain) return note_untouched(run, err);
     if (!st) st = check_twins(run, err);
-    if (!st && run->options->explain) st = note_untouched(run, err);
     return st ? st : refuse_scaled(run, err);
 }

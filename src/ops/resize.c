@@ -234,14 +234,15 @@ static lt_status load_doubles(struct job *j, struct doubles *d)
     return st;
 }
 
-/* How far what was stored lies from the old factors. */
+/* How far what was stored lies from the old factors, whose own norm is known already. */
 static lt_status measure_carefully(struct job *j, const struct doubles *d)
 {
+    double energy;
     widen(d->work_up, j->up, j->out * j->k, j->item->scale);
     widen(d->work_down, j->down, j->k * j->in, 1);
     return lt_pair_distance(j->out, j->in, (lt_pair){ d->up, d->down, j->r },
         (lt_pair){ d->work_up, d->work_down, j->k }, &j->result->residual,
-        &j->result->energy, j->scratch, j->err);
+        &energy, j->scratch, j->err);
 }
 
 static lt_status resize_carefully(struct job *j)

@@ -4,10 +4,12 @@
  * other keeps apart, a fused module becomes several with the same down factor and their
  * rows of the up factor, and several become one: with that down factor where all have it,
  * else with all of theirs, one below the other, and an up factor in blocks. Both are
- * exact. */
+ * exact, but for scales that the output has no place for: they go into the up factor. */
+#include "base/limits.h"
 #include "base/map.h"
 #include "ops/common.h"
 #include "tensor/convert.h"
+#include "tensor/linalg.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -134,7 +136,7 @@ static lt_status place_leaf(struct respelling *z, size_t module, const lt_site *
 }
 
 /* A piece is a leaf, half of one, or a fused weight, which the dialect names or whose
- * leaves it does. */
+ * leaves, which follow it in the model, it does. */
 static lt_status place_piece(
     struct respelling *z, size_t module, const lt_piece *piece, lt_error *err)
 {
@@ -142,26 +144,24 @@ static lt_status place_piece(
     bool half = s->swapped && !s->halves;
     if (*s->path || lt_site_serves(s, lt_dialect_naming(z->dialect)))
         return place_leaf(z, module, s, half ? s->row0 : 0, s->out, piece->first, err);
+    const lt_site *end = lt_model_site(z->model, 0) + lt_model_site_count(z->model);
     lt_status st = LT_OK;
-    for (size_t i = 0; i < lt_model_site_count(z->model) && !st; i++) {
-        const lt_site *leaf = lt_model_site(z->model, i);
-        if (leaf->tensor != s->tensor || !*leaf->path) continue;
+    const lt_site *leaf = s + 1;
+    for (; leaf < end && leaf->tensor == s->tensor && !st; leaf++)
         st = place_leaf(
             z, module, leaf, 0, leaf->rows, piece->first + leaf->row0 - s->row0, err);
-    }
-    return st;
+    if (st || leaf > s + 1) return st;
+    return note_unnamed(z, module, "the dialect has no name for it", err);
 }
 
 static lt_status place_module(struct respelling *z, size_t index, lt_error *err)
 {
     const lt_module *m = lt_adapter_module(z->adapter, index);
     lt_match match = lt_alias_find(z->aliases, m->name);
-    if (!lt_kind_is_pair(m->kind) && m->kind) {
-        lt_error_set(err, LT_ERR_UNSUPPORTED, "%s has no other spelling in this version",
-            lt_kind_title(m->kind));
-        return lt_error_where(
-            err, "%s: module '%s'", lt_adapter_path(z->adapter), m->name);
-    }
+    if (!lt_kind_is_pair(m->kind))
+        return note_unnamed(z, index, "this version converts plain LoRA only", err);
+    if (lt_module_lacks_alpha(m))
+        return note_unnamed(z, index, "a loralib file does not say its alpha", err);
     if (match.ambiguous)
         return note_unnamed(z, index, "the name fits two tensors of the base", err);
     if (!match.n_pieces)
@@ -172,6 +172,9 @@ static lt_status place_module(struct respelling *z, size_t index, lt_error *err)
     lt_status st = LT_OK;
     for (size_t i = 0; i < match.n_pieces && !st; i++)
         st = place_piece(z, index, &match.pieces[i], err);
+    for (size_t i = 0; i < m->n_others && !st; i++)
+        st = lt_notes_add(&z->report->unmatched, m->others[i]->name, 0, err,
+            "this version does not convert it");
     return st;
 }
 
@@ -199,7 +202,8 @@ static lt_status check_slices(struct respelling *z, struct target *t, lt_error *
 /* ---- ranks, scales ------------------------------------------------------------------
  */
 
-/* *same: both modules have the same down factor, byte for byte, and the same scale. */
+/* *same: both modules have the same down factor, byte for byte, and the same scale. Those
+ * with a Tucker core are not compared. */
 static lt_status compare_downs(
     const struct respelling *z, size_t a, size_t b, bool *same, lt_error *err)
 {
@@ -208,8 +212,8 @@ static lt_status compare_downs(
     const lt_tensor *s = x->part[LT_PART_DOWN], *t = y->part[LT_PART_DOWN];
     const lt_store *store = lt_adapter_store(z->adapter);
     *same = a == b;
-    if (*same || x->scale != y->scale || s->dtype != t->dtype || s->size != t->size
-        || x->rank != y->rank)
+    if (*same || x->part[LT_PART_MID] || y->part[LT_PART_MID] || x->scale != y->scale
+        || s->dtype != t->dtype || s->size != t->size || x->rank != y->rank)
         return LT_OK;
     char *left = lt_alloc_work(s->size, 1, err), *right = lt_alloc_work(t->size, 1, err);
     lt_status st = left && right ? LT_OK : LT_ERR_NOMEM;
@@ -237,6 +241,13 @@ static lt_status give_columns(struct respelling *z, struct target *t, lt_error *
         t->slices[i].columns = (size_t)t->rank;
         t->rank += lt_adapter_module(z->adapter, t->slices[i].module)->rank;
     }
+    if (t->rank > LT_MAX_RANK) {
+        lt_error_set(err, LT_ERR_LIMIT,
+            "its parts' ranks make up %llu, over the %d that are read",
+            (unsigned long long)t->rank, LT_MAX_RANK);
+        return lt_error_where(
+            err, "%s: module '%s'", lt_adapter_path(z->adapter), t->name);
+    }
     /* What is added are zeros. */
     uint64_t least = z->consumer ? z->consumer->least_rank : 0;
     if (t->rank < least) t->rank = least;
@@ -250,9 +261,7 @@ static double new_scale(const struct respelling *z, const struct target *t)
     double scale = lt_adapter_module(z->adapter, t->slices[0].module)->scale;
     for (size_t i = 1; i < t->n_slices; i++)
         if (lt_adapter_module(z->adapter, t->slices[i].module)->scale != scale) return 1;
-    double alpha = scale * (double)t->rank;
-    bool exact = (double)(float)alpha / (double)t->rank == scale;
-    return z->keeps_alpha && scale > 0 && exact ? scale : 1;
+    return z->keeps_alpha && scale > 0 ? scale : 1;
 }
 
 static lt_dtype widest(const struct respelling *z, const struct target *t)
@@ -305,7 +314,7 @@ static lt_status load_slice(const struct respelling *z, const struct target *t,
     double *old = lt_alloc_work(m->out * r, sizeof *old, err);
     if (!old) return LT_ERR_NOMEM;
     lt_status st = lt_module_load(z->adapter, m, old, down + s->columns * in, err);
-    double by = m->scale / t->scale;
+    double by = m->scale / t->scale; /* 1 where alpha holds the scale */
     for (size_t i = 0; i < s->rows && !st; i++)
         for (size_t j = 0; j < r; j++)
             up[(s->at + i) * rank + s->columns + j] = by * old[(s->first + i) * r + j];
@@ -331,7 +340,7 @@ static lt_status write_target(struct respelling *z, const struct target *t, lt_e
     lt_free(floats);
     lt_free(down);
     lt_free(up);
-    return st ? lt_error_where(err, "module '%s'", t->name) : LT_OK;
+    return st ? lt_error_where(err, "%s", lt_adapter_path(z->adapter)) : LT_OK;
 }
 
 /* ---- all of it ----------------------------------------------------------------------
@@ -370,6 +379,7 @@ static lt_status open_inputs(struct respelling *z, lt_error *err)
     if (!st) st = lt_alias_map_new(&z->aliases, z->model, err);
     if (!st) st = lt_adapter_open(&z->adapter, o->input, err);
     if (!st) st = lt_adapter_usable(z->adapter, err);
+    if (!st) st = lt_linalg_load(err); /* for Tucker cores */
     return st ? st : check_consumer(z, err);
 }
 
@@ -428,7 +438,10 @@ static lt_status write_all(struct respelling *z, lt_error *err)
     if (st) return st;
     z->keeps_alpha =
         lt_dialect_holds_alpha(z->dialect) || lt_adapter_out_is_folder(z->out);
-    st = copy_metadata(z, err);
+    const char *config = lt_adapter_config(z->adapter);
+    if (config && lt_adapter_out_is_folder(z->out))
+        st = lt_adapter_out_template(z->out, config, err);
+    if (!st) st = copy_metadata(z, err);
     for (size_t i = 0; i < z->n_targets && !st; i++)
         st = plan_target(z, &z->targets[i], err);
     if (!st) st = lt_adapter_out_begin(z->out, err);

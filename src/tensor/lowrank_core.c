@@ -698,6 +698,12 @@ lt_status lt_pair_distance(size_t m, size_t n, lt_pair p, lt_pair q, double *dis
     *energy = 0;
     for (size_t i = 0; i < p.r; i++)
         *energy += dot(gc + i * r, gd + i * r, p.r);
-    if (*distance > 1e-9 * *energy) return LT_OK;
+    /* The traces cancel where columns of b and rows of a are long and their product is
+     * not: what roundings are relative to is the sum of |b_i| |a_i|, squared. */
+    double reach = 0;
+    for (size_t i = 0; i < r; i++)
+        reach += sqrt(gc[i * r + i] * gd[i * r + i]);
+    double doubt = DBL_EPSILON * sqrt((double)(m + n)) * reach * reach;
+    if (*distance > 1e-9 * *energy && doubt <= 1e-6 * *distance) return LT_OK;
     return distance_by_qr(m, n, r, ct, d, distance, scratch, err);
 }

@@ -32,7 +32,7 @@
  * residual |H V - V Lambda| is added. It stays below what 1.001 of the optimum allows
  * down to errors of about a tenth of the product; then everything is done again in
  * double, which makes such a module a third slower than it would be without the attempt.
- * The energy is exact to about 1e-7 of itself.
+ * Where the sums do not cancel, the energy is exact to about 1e-7 of itself.
  *
  * Measured, milliseconds of one core of an AVX-512 processor, OpenBLAS 0.3.21, uniform
  * random factors, truncation and distance together; grams, truncate and distance are the
@@ -73,7 +73,7 @@ typedef struct lt_grams {
     double reach;  /* scale^2 S^2: what roundings are relative to */
     double doubt;  /* what roundings may have done to the energy: scale^2 E, in double */
     bool floats;   /* summed in runs of float32 */
-    bool sure;     /* the energy is exact to 1e-6 of itself */
+    bool sure;     /* the energy is well above what roundings may have done */
 } lt_grams;
 
 /* rough: float32 sums will do for the time being, lt_grams_truncate decides. Without it

@@ -135,6 +135,25 @@ def check_spellings(mini, files, work):
     return adapter, merged
 
 
+def test_tucker(work):
+    """A convolution's factors with a Tucker core, converted: the same merged model."""
+    sd3 = next(mini for mini in MINIS if mini.name == "sd3")
+    files = sd3.make(work)
+    out, *rest = load_file(files["base", "native"])["x_embedder.proj.weight"].shape
+    generator = torch.Generator().manual_seed(8)
+    stem, r = "lora_unet_x_embedder_proj", 3
+    save_file({f"{stem}.lora_down.weight": torch.randn(r, rest[0], 1, 1, generator=generator),
+               f"{stem}.lora_mid.weight": torch.randn(r, r, *rest[1:], generator=generator),
+               f"{stem}.lora_up.weight": torch.randn(out, r, 1, 1, generator=generator),
+               f"{stem}.alpha": torch.tensor(2.0)}, work / "tucker.safetensors")
+    merge(files["base", "native"], [work / "tucker.safetensors"], work / "merged.safetensors")
+    for to in "diffusers", "kohya", "comfyui":
+        report("convert", work / "tucker.safetensors", "--to", to, "--base", files["base", "native"],
+               "-f", "-o", work / "converted.safetensors")
+        merge(files["base", "native"], [work / "converted.safetensors"], work / "again.safetensors")
+        compare(work / "again.safetensors", work / "merged.safetensors", "tucker", to)
+
+
 def check_relayout(mini, files, work):
     """The model itself in the other layout: what diffusers' converter makes, and back again."""
     there, back = work / "there.safetensors", work / "back.safetensors"
@@ -332,4 +351,4 @@ def test_of(mini):
 
 
 if __name__ == "__main__":
-    run_tests(*map(test_of, MINIS), test_flux_extras, test_hunyuan_extras)
+    run_tests(*map(test_of, MINIS), test_flux_extras, test_hunyuan_extras, test_tucker)

@@ -12,6 +12,7 @@ from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file
 from transformers import (
     AutoModel, AutoModelForCausalLM, BertConfig, BertModel, GPT2Config, GPT2LMHeadModel,
+    GPTNeoXConfig, GPTNeoXForCausalLM, Phi3Config, Phi3ForCausalLM, T5Config, T5EncoderModel,
 )
 
 MINI = DATA / "mini-llm"
@@ -133,6 +134,34 @@ def bert():
         intermediate_size=24, max_position_embeddings=32, initializer_range=0.2))
 
 
+def neox():
+    """q, k and v of each head in one weight, head by head: one module to every tool.
+
+    The head is tied: transformers knows it as lm_head, the file would call it embed_out.
+    """
+    torch.manual_seed(3)
+    return GPTNeoXForCausalLM(GPTNeoXConfig(
+        vocab_size=97, hidden_size=48, num_hidden_layers=2, num_attention_heads=4,
+        intermediate_size=24, max_position_embeddings=32, initializer_range=0.2,
+        tie_word_embeddings=True))
+
+
+def phi3():
+    """Fused projections that transformers keeps fused."""
+    torch.manual_seed(3)
+    return Phi3ForCausalLM(Phi3Config(
+        vocab_size=97, hidden_size=48, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, intermediate_size=24, max_position_embeddings=32,
+        initializer_range=0.2, pad_token_id=0, bos_token_id=0, eos_token_id=0))
+
+
+def t5():
+    torch.manual_seed(3)
+    return T5EncoderModel(T5Config(
+        vocab_size=97, d_model=48, d_kv=12, d_ff=24, num_layers=2, num_heads=4,
+        feed_forward_proj="gated-gelu", initializer_factor=1.0))
+
+
 def make_pair(model, work):
     """Save a model and a perturbed copy of it."""
     model.save_pretrained(work / "base")
@@ -151,6 +180,18 @@ def test_extracted_gpt2(work):
 
 def test_extracted_bert(work):
     check_extracted("bert", *make_pair(bert(), work), 32, work, AutoModel)
+
+
+def test_extracted_neox(work):
+    check_extracted("neox", *make_pair(neox(), work), 32, work)
+
+
+def test_extracted_phi3(work):
+    check_extracted("phi3", *make_pair(phi3(), work), 32, work)
+
+
+def test_extracted_t5(work):
+    check_extracted("t5", *make_pair(t5(), work), 32, work, T5EncoderModel)
 
 
 def test_trained(work):
@@ -301,7 +342,8 @@ def test_resized(work):
 
 
 if __name__ == "__main__":
-    run_tests(test_extracted_llama, test_extracted_gpt2, test_extracted_bert, test_trained,
+    run_tests(test_extracted_llama, test_extracted_gpt2, test_extracted_bert, test_extracted_neox,
+              test_extracted_phi3, test_extracted_t5, test_trained,
               test_trained_at_half_weight, test_two_adapters, test_made_by_peft,
               test_made_by_peft_conv1d, test_made_by_peft_head, test_lora_bias, test_biases,
               test_modules_to_save, test_pickled, test_layer_replication_is_refused, test_embedding_is_refused,

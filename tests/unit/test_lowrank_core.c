@@ -312,9 +312,58 @@ static void test_rough(void)
     check_way(300, 200, 32, 8, ONE_ZERO, 1, NEITHER);
 }
 
+/* b C and C^-1 a for a badly conditioned C: long columns and rows whose product is short.
+ * The distance to another product is still right. */
+static void test_cancelling(void)
+{
+    enum { M = 90, N = 80, R = 6 };
+    double q[R * R], c[R * R], inverse[R * R], far, energy, wanted = 0;
+    double *b = lt_alloc(M * R, sizeof *b, NULL), *a = lt_alloc(R * N, sizeof *a, NULL);
+    double *bc = lt_alloc(M * R, sizeof *b, NULL), *ca = lt_alloc(R * N, sizeof *a, NULL);
+    double *other = lt_alloc(M, sizeof *b, NULL), *one = lt_alloc(N, sizeof *a, NULL);
+    lt_scratch scratch = { 0 };
+    for (int i = 0; i < R * R; i++)
+        q[i] = uniform();
+    CHECK(!lt_lq(R, R, q, NULL, NULL));
+    for (int i = 0; i < R * R; i++) {
+        c[i] = inverse[i] = 0;
+        for (int t = 0; t < R; t++) {
+            c[i] += q[t * R + i / R] * pow(10, -1.3 * t) * q[t * R + i % R];
+            inverse[i] += q[t * R + i / R] * pow(10, 1.3 * t) * q[t * R + i % R];
+        }
+    }
+    for (int i = 0; i < M * R; i++)
+        b[i] = uniform();
+    for (int i = 0; i < R * N; i++)
+        a[i] = uniform();
+    for (int i = 0; i < M; i++)
+        other[i] = uniform();
+    for (int i = 0; i < N; i++)
+        one[i] = uniform();
+    lt_gemm_f64(M, R, R, 1, (lt_matd){ b, R, false }, (lt_matd){ c, R, false }, 0, bc);
+    lt_gemm_f64(
+        R, N, R, 1, (lt_matd){ inverse, R, false }, (lt_matd){ a, N, false }, 0, ca);
+    for (int i = 0; i < M; i++)
+        for (int j = 0; j < N; j++) {
+            double x = -other[i] * one[j];
+            for (int t = 0; t < R; t++)
+                x += b[i * R + t] * a[t * N + j];
+            wanted += x * x;
+        }
+    CHECK(!lt_pair_distance(M, N, (lt_pair){ bc, ca, R }, (lt_pair){ other, one, 1 },
+        &far, &energy, &scratch, NULL));
+    if (!CHECK(fabs(far - wanted) <= 1e-6 * wanted))
+        printf("    %g, not %g\n", far, wanted);
+    lt_scratch_release(&scratch);
+    void *all[] = { b, a, bc, ca, other, one };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        lt_free(all[i]);
+}
+
 int main(void)
 {
     static const unit_test tests[] = { TEST(test_shapes), TEST(test_scales),
-        TEST(test_shifted), TEST(test_singular), TEST(test_steep), TEST(test_rough) };
+        TEST(test_shifted), TEST(test_singular), TEST(test_steep), TEST(test_rough),
+        TEST(test_cancelling) };
     return RUN_TESTS(tests);
 }

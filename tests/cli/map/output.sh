@@ -58,3 +58,16 @@ run 3 merge --base "$sd/base.safetensors" fused.safetensors -o wrong.safetensors
 err "the adapter is for FLUX.1, the base is Stable Diffusion 1.x"
 check test "$(wc -l <stderr)" -le 10
 nothing_left wrong.safetensors
+
+# The rows of a fused weight that are left alone are listed though others change.
+check "$LORATOOL_SYNTH" "flux-diffusers:$mini" --tune-of public.safetensors -o tuned.safetensors
+run 0 extract --base public.safetensors --tuned tuned.safetensors -r 2 --include 'attn.to_q$' \
+    -o q.safetensors -q
+run 0 map q.safetensors --base native.safetensors
+out "untouched double_blocks.0.img_attn.qkv.weight"
+check test "$(grep -c '^untouched single_blocks.0.linear1' stdout)" = 3
+
+# What one dialect names as one and the file keeps apart is told, not left out in silence.
+run 0 extract --base public.safetensors --tuned tuned.safetensors -r 2 --dialect kohya -v \
+    -o kohya.safetensors
+out "keeps apart"
