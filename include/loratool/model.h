@@ -89,6 +89,9 @@ typedef struct lt_model lt_model;
  * store is borrowed and must outlive the model. An unrecognised file is no error: its
  * family is "unknown" and its sites are named by their tensors. */
 lt_status lt_model_new(lt_model **out, const lt_store *store, lt_error *err) LT_MUST_USE;
+/* The same for a file whose family is known. */
+lt_status lt_model_new_of(lt_model **out, const lt_store *store, const lt_family *family,
+    lt_error *err) LT_MUST_USE;
 void lt_model_free(lt_model *model);
 
 const lt_store *lt_model_store(const lt_model *model);

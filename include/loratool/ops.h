@@ -236,16 +236,21 @@ void lt_convert_report_release(lt_convert_report *report);
  */
 
 typedef struct lt_respell_options {
-    const char *input, *output, *base; /* base: what its modules are looked up in */
-    const char *to;                    /* a dialect's id; NULL: what consumer needs */
-    const char *consumer;              /* its id; NULL: any */
-    const char *format;                /* NULL: by the output's extension */
-    const char *dtype;                 /* NULL or "keep": as the factors are */
+    const char *input, *output;
+    lt_adapter *adapter; /* the input, opened: freed by the call; NULL: not yet */
+    const char
+        *base; /* what its modules are looked up in; NULL: what the adapter tells */
+    const char *family;   /* without a base: its id; NULL: as told */
+    const char *to;       /* a dialect's id; NULL: what consumer needs */
+    const char *consumer; /* its id; NULL: any */
+    const char *format;   /* NULL: by the output's extension */
+    const char *dtype;    /* NULL or "keep": as the factors are */
     bool allow_unmatched, overwrite;
 } lt_respell_options;
 
 typedef struct lt_respell_report {
     const char *from, *to; /* dialects */
+    const char *family;    /* of the base */
     size_t modules_read, modules_written;
     size_t modules_folded; /* whose scale went into a factor */
     lt_notes unmatched;    /* what has no place in the output */
@@ -263,6 +268,7 @@ void lt_respell_report_release(lt_respell_report *report);
 
 typedef struct lt_relayout_options {
     const char *input, *output;
+    lt_store *store;    /* the input, opened: closed by the call; NULL: not yet */
     const char *to;     /* "diffusers", or "single": as it was published */
     const char *format; /* NULL: by the output's extension */
     bool allow_unmatched, overwrite;
@@ -273,10 +279,11 @@ typedef struct lt_relayout_report {
     size_t tensors;     /* written */
     lt_notes unmatched; /* left out: other parts of the model, what the layout has not */
     lt_notes dropped;   /* what the other layout has no place for */
+    lt_notes missing;   /* of a pipeline's folder, what the model does not tell */
     lt_cost cost;
 } lt_relayout_report;
 
-/* The denoiser of a model in the other of its two layouts. */
+/* A model in the other of its two layouts: a single file as published, or diffusers'. */
 lt_status lt_relayout(const lt_relayout_options *options, lt_relayout_report *report,
     lt_error *err) LT_MUST_USE;
 void lt_relayout_report_release(lt_relayout_report *report);

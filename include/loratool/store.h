@@ -48,6 +48,12 @@ lt_status lt_store_open_as(
     lt_store **out, const char *path, lt_reading reading, lt_error *err) LT_MUST_USE;
 void lt_store_close(lt_store *store); /* NULL allowed */
 
+/* A store of names and shapes without data, empty at first; reading a tensor of it fails.
+ * Strings are copied. */
+lt_status lt_store_hollow(lt_store **out, const char *title, lt_error *err) LT_MUST_USE;
+lt_status lt_store_hollow_add(lt_store *store, const char *name, lt_dtype dtype,
+    const uint64_t *shape, unsigned n_dims, lt_error *err) LT_MUST_USE;
+
 const char *lt_store_path(const lt_store *store);
 /* "safetensors", "torch zip", "torch legacy", "torch tar"; of a model in several files
  * that of its files, or "mixed". */
@@ -146,6 +152,14 @@ typedef enum lt_order {
     LT_ORDER_REFERENCE, /* as safetensors' writer does: dtype descending, then name */
 } lt_order;
 
+/* The folder of a pipeline's component: tensors whose names begin with prefix ("unet.")
+ * go, without it, into files called stem in the folder of that name ("unet/"); with the
+ * prefix "" into the output's own folder. */
+#define LT_MAX_OUTPUT_FOLDERS 16
+typedef struct lt_output_folder {
+    const char *prefix, *stem;
+} lt_output_folder;
+
 /* Where tensors go and in which form. Strings are copied; like is borrowed until commit.
  */
 typedef struct lt_output {
@@ -153,11 +167,13 @@ typedef struct lt_output {
     const char *format; /* "safetensors" or "torch"; NULL: by the file's extension, in a
                            folder as like */
     bool overwrite;
-    bool folder;             /* path is one */
-    const char *wrapper;     /* torch: the dotted path of the dict that holds the tensors
-                                ("state_dict"), NULL or "" for none */
-    const lt_store *like;    /* in a folder: the model whose files are repeated: names,
-                                shards, components, metadata; NULL: one file */
+    bool folder;          /* path is one */
+    const char *wrapper;  /* torch: the dotted path of the dict that holds the tensors
+                             ("state_dict"), NULL or "" for none */
+    const lt_store *like; /* in a folder: the model whose files are repeated: names,
+                             shards, components, metadata; NULL: one file, or */
+    const lt_output_folder *folders; /* in a folder: the components of a new pipeline */
+    size_t n_folders;
     uint64_t max_shard_size; /* in a folder: bytes of tensors a file; 0: like's shards */
 } lt_output;
 
@@ -207,6 +223,10 @@ lt_status lt_writer_copy(lt_writer *writer, size_t index, const lt_store *store,
  * the others. */
 lt_status lt_writer_copy_file(
     lt_writer *writer, const char *name, const char *from, lt_error *err) LT_MUST_USE;
+
+/* A text file of a folder output; a line feed is added. */
+lt_status lt_writer_put_text(
+    lt_writer *writer, const char *name, const char *text, lt_error *err) LT_MUST_USE;
 
 /* Before begin: the hash of that file will be asked for. If it is large, it is computed
  * while the data is put. */

@@ -123,7 +123,9 @@ lt_status lt_adapter_out_new(
             "the output is a folder, which only the peft dialect writes, not %s",
             plan->dialect->id);
     if (!st && o->folder) st = open_folder(o, file, sizeof file, err);
-    lt_output output = { file, plan->format, plan->overwrite, false, NULL, NULL, 0 };
+    lt_output output = {
+        .path = file, .format = plan->format, .overwrite = plan->overwrite
+    };
     if (!st) st = lt_writer_new(&o->writer, &output, err);
     if (st) {
         lt_adapter_out_close(o);

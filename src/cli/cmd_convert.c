@@ -5,7 +5,7 @@
 
 struct options {
     lt_common common;
-    const char *output, *format, *dtype, *ema, *to, *consumer, *base;
+    const char *output, *format, *dtype, *ema, *to, *consumer, *base, *family;
     uint64_t max_shard_size;
     bool all_tensors, salvage, allow_unmatched, force;
     int threads;
@@ -23,6 +23,8 @@ static const lt_opt options[] = {
         "of an adapter: as a1111, comfyui, diffusers, ... load it", { NULL } },
     { "base", 0, OPT_STRING, AT(base), "FILE", "the model that the adapter is for",
         { "model-org", "sd-model", "base-model" } },
+    { "family", 0, OPT_STRING, AT(family), "NAME",
+        "without --base: the family of that model", { NULL } },
     { "allow-unmatched", 0, OPT_FLAG, AT(allow_unmatched), NULL,
         "with --to: leave out what has no place in the output", { NULL } },
     { "dtype", 0, OPT_STRING, AT(dtype), "TYPE",
@@ -84,6 +86,7 @@ static cJSON *respelled_json(const lt_respell_report *r)
     cJSON *o = cJSON_CreateObject();
     cJSON_AddStringToObject(o, "from", r->from);
     cJSON_AddStringToObject(o, "to", r->to);
+    cJSON_AddStringToObject(o, "family", r->family);
     cJSON_AddNumberToObject(o, "modules_read", (double)r->modules_read);
     cJSON_AddNumberToObject(o, "modules_written", (double)r->modules_written);
     cJSON_AddNumberToObject(o, "modules_folded", (double)r->modules_folded);
@@ -113,6 +116,7 @@ static cJSON *relaid_json(const lt_relayout_report *r)
     cJSON_AddNumberToObject(o, "tensors", (double)r->tensors);
     lt_json_add_notes(o, "unmatched", &r->unmatched);
     lt_json_add_notes(o, "dropped", &r->dropped);
+    lt_json_add_notes(o, "missing", &r->missing);
     lt_json_add_cost(o, &r->cost);
     return o;
 }
@@ -123,20 +127,20 @@ static void print_relaid(FILE *to, const struct options *o, const lt_relayout_re
         !strcmp(o->to, "single") ? "as published" : "as diffusers has them");
     lt_print_notes(to, "unmatched ", &r->unmatched, true);
     lt_print_notes(to, "dropped   ", &r->dropped, true);
+    lt_print_notes(to, "missing   ", &r->missing, true);
     fputs("wrote      ", to);
     lt_print_cost(to, &r->cost);
 }
 
-/* Options that do not go with --to. */
-static lt_status check_respelling(const struct options *o, lt_error *err)
+/* Options that do not go with --to; model: the input is one. */
+static lt_status check_respelling(const struct options *o, bool model, lt_error *err)
 {
     const char *wrong = NULL;
     const char *asked = o->to ? "to" : "for";
     if (o->to && o->consumer)
         return lt_error_set(err, LT_ERR_ARG, "--to and --for exclude each other");
-    if (!o->base && o->consumer)
-        return lt_error_set(err, LT_ERR_ARG, "--for needs --base");
-    if (!o->base && o->dtype) wrong = "dtype";
+    if (o->base && o->family) wrong = "family";
+    if (model && o->dtype) wrong = "dtype";
     if (o->ema) wrong = "ema";
     if (o->max_shard_size) wrong = "max-shard-size";
     if (o->all_tensors) wrong = "all-tensors";
@@ -146,22 +150,23 @@ static lt_status check_respelling(const struct options *o, lt_error *err)
     return lt_error_set(err, LT_ERR_ARG, "--%s does not go with --%s", wrong, asked);
 }
 
-static lt_status respell(const struct options *o, const char *input, lt_error *err)
+static lt_status respell(
+    const struct options *o, const char *input, lt_adapter *adapter, lt_error *err)
 {
     lt_respell_options x = { .input = input,
+        .adapter = adapter,
         .output = o->output,
         .base = o->base,
+        .family = o->family,
         .to = o->to,
         .consumer = o->consumer,
         .format = o->format,
         .dtype = o->dtype,
         .allow_unmatched = o->allow_unmatched,
         .overwrite = o->force };
-    lt_status st = check_respelling(o, err);
-    if (st) return st;
     lt_respell_report r;
     FILE *to = lt_report_stream(o->output);
-    st = lt_respell(&x, &r, err);
+    lt_status st = lt_respell(&x, &r, err);
     if (!st && o->common.json)
         st = lt_print_json(to, respelled_json(&r), err);
     else if (!st && !o->common.quiet)
@@ -170,15 +175,16 @@ static lt_status respell(const struct options *o, const char *input, lt_error *e
     return st;
 }
 
-static lt_status relayout(const struct options *o, const char *input, lt_error *err)
+static lt_status relayout(
+    const struct options *o, const char *input, lt_store *store, lt_error *err)
 {
     lt_relayout_options x = { .input = input,
+        .store = store,
         .output = o->output,
         .to = o->to,
         .format = o->format,
         .allow_unmatched = o->allow_unmatched,
         .overwrite = o->force };
-    if (check_respelling(o, err)) return LT_ERR_ARG;
     lt_relayout_report r;
     FILE *to = lt_report_stream(o->output);
     lt_status st = lt_relayout(&x, &r, err);
@@ -188,6 +194,27 @@ static lt_status relayout(const struct options *o, const char *input, lt_error *
         print_relaid(to, o, &r);
     lt_relayout_report_release(&r);
     return st;
+}
+
+/* Without a base the input says whether it is an adapter or a model. */
+static lt_status rewrite(const struct options *o, const char *input, lt_error *err)
+{
+    lt_info info = { 0 };
+    lt_status st = check_respelling(o, false, err);
+    if (!st && !o->base) st = lt_info_open(&info, input, err);
+    bool model = info.role != LT_ROLE_ADAPTER && !o->base;
+    if (!st && model && o->consumer)
+        st = lt_error_set(err, LT_ERR_ARG, "--for is for adapters, and this is none");
+    if (!st) st = check_respelling(o, model, err);
+    lt_adapter *adapter = info.adapter;
+    lt_store *store = info.owned_store;
+    if (!st) {
+        info.adapter = NULL;
+        info.owned_store = NULL;
+    }
+    lt_info_release(&info);
+    if (st) return st;
+    return model ? relayout(o, input, store, err) : respell(o, input, adapter, err);
 }
 
 static lt_status parse_ema(const char *text, lt_ema *ema, lt_error *err)
@@ -209,11 +236,10 @@ static lt_status run(void *filled, int n_args, char **args, lt_error *err)
     lt_ema ema;
     if (n_args != 1 || !o->output)
         return lt_error_set(err, LT_ERR_ARG, "one input and -o are needed");
-    if (o->to && !o->base) return relayout(o, args[0], err);
-    if (o->to || o->consumer) return respell(o, args[0], err);
-    if (o->base || o->allow_unmatched)
-        return lt_error_set(
-            err, LT_ERR_ARG, "--base and --allow-unmatched go with --to or --for");
+    if (o->to || o->consumer) return rewrite(o, args[0], err);
+    if (o->base || o->family || o->allow_unmatched)
+        return lt_error_set(err, LT_ERR_ARG,
+            "--base, --family and --allow-unmatched go with --to or --for");
     if (parse_ema(o->ema, &ema, err)) return LT_ERR_ARG;
     lt_convert_options x = { .input = args[0],
         .output = o->output,

@@ -97,12 +97,27 @@ struct plan {
     lt_error *err;
 };
 
+/* The folder with the longest prefix that the name begins with. */
+static size_t folder_for(const lt_writer *w, const char *name)
+{
+    size_t best = 0, longest = 0;
+    for (size_t f = 0; f < w->output.n_folders; f++) {
+        size_t n = strlen(w->output.folders[f].prefix);
+        if (strncmp(name, w->output.folders[f].prefix, n) || n < longest) continue;
+        best = f;
+        longest = n;
+    }
+    return best;
+}
+
 /* Looked up once: groups and shards ask for it again and again. */
 static lt_status find_parts(lt_writer *w, lt_error *err)
 {
     const lt_store *like = w->output.like;
     w->part_of = lt_arena_alloc(&w->arena, (uint64_t)w->count * sizeof *w->part_of, err);
     if (!w->part_of) return LT_ERR_NOMEM;
+    for (size_t i = 0; i < w->count && w->output.n_folders; i++)
+        w->part_of[i] = folder_for(w, w->tensors[i].name);
     for (size_t i = 0; i < w->count && like; i++) {
         const lt_tensor *t = lt_store_find(like, w->tensors[i].name);
         if (t) w->part_of[i] = lt_store_file_of(like, t);
@@ -229,7 +244,9 @@ static void gather_members(struct plan *p)
 {
     const lt_store *like = p->w->output.like;
     size_t files = like && like->n_parts ? like->n_parts : 1;
+    if (p->w->output.n_folders) files = p->w->output.n_folders;
     for (size_t f = 0; f < files; f++) {
+        if (p->w->output.n_folders && f != p->group) continue;
         if (like && like->n_parts && like->parts[f].group != p->group) continue;
         for (size_t i = 0; i < p->w->count; i++)
             if (p->w->part_of[i] == f) p->members[p->count++] = i;
@@ -259,12 +276,25 @@ static lt_status name_index(struct plan *p, size_t first)
     return index ? LT_OK : LT_ERR_NOMEM;
 }
 
+/* A new pipeline's component lies in the folder that its prefix names. */
+static lt_status name_folder(struct plan *p)
+{
+    const lt_output_folder *f = &p->w->output.folders[p->group];
+    size_t n = strlen(f->prefix);
+    const char *slash = n ? "/" : "";
+    char *folder = lt_arena_printf(
+        &p->w->arena, p->err, "%.*s%s", (int)(n ? n - 1 : 0), f->prefix, slash);
+    p->names = (lt_group){ f->prefix, folder, f->stem, "", NULL };
+    return folder ? LT_OK : LT_ERR_NOMEM;
+}
+
 static lt_status plan_group(struct plan *p)
 {
     lt_writer *w = p->w;
     const lt_store *like = w->output.like;
     static const lt_group single = { "", "", "model", "", NULL };
     p->names = like && like->n_parts ? like->groups[p->group] : single;
+    if (w->output.n_folders && name_folder(p)) return LT_ERR_NOMEM;
     p->members =
         lt_arena_alloc(&w->arena, (uint64_t)w->count * sizeof *p->members, p->err);
     if (!p->members) return LT_ERR_NOMEM;
@@ -322,6 +352,7 @@ lt_status lt_layout_plan(lt_writer *w, lt_order order, lt_error *err)
     const lt_store *like = w->output.like;
     if (!w->folder) return plan_single(w, order, err);
     size_t groups = like && like->n_groups ? like->n_groups : 1;
+    if (w->output.n_folders) groups = w->output.n_folders;
     lt_status st = find_parts(w, err);
     for (size_t g = 0; g < groups && !st; g++) {
         struct plan p = { .w = w, .group = g, .err = err };
@@ -372,17 +403,11 @@ static bool fill_index(cJSON *root, const lt_writer *w, size_t first, size_t end
 static lt_status write_index(
     lt_writer *w, const char *name, size_t first, size_t end, lt_error *err)
 {
-    lt_outfile *file = NULL;
     cJSON *root = cJSON_CreateObject();
     char *text = root && fill_index(root, w, first, end) ? cJSON_Print(root) : NULL;
     cJSON_Delete(root);
     if (!text) return lt_error_set(err, LT_ERR_NOMEM, "out of memory for the index");
-    const char *path = lt_outfolder_file(w->folder, name, err);
-    lt_status st = path ? lt_outfile_open(&file, path, true, err) : LT_ERR_NOMEM;
-    if (!st) st = lt_outfile_write(file, 0, text, strlen(text), err);
-    if (!st) st = lt_outfile_write(file, strlen(text), "\n", 1, err);
-    if (!st) st = lt_writer_add_extra(w, &file, strlen(text) + 1, err);
-    lt_outfile_close(file);
+    lt_status st = lt_writer_put_text(w, name, text, err);
     free(text);
     return st;
 }

@@ -300,6 +300,20 @@ lt_status lt_writer_copy_file(
     return st;
 }
 
+lt_status lt_writer_put_text(
+    lt_writer *w, const char *name, const char *text, lt_error *err)
+{
+    lt_outfile *file = NULL;
+    size_t size = strlen(text);
+    const char *path = lt_outfolder_file(w->folder, name, err);
+    lt_status st = path ? lt_outfile_open(&file, path, true, err) : LT_ERR_NOMEM;
+    if (!st) st = lt_outfile_write(file, 0, text, size, err);
+    if (!st) st = lt_outfile_write(file, size, "\n", 1, err);
+    if (!st) st = lt_writer_add_extra(w, &file, size + 1, err);
+    lt_outfile_close(file);
+    return st;
+}
+
 void lt_writer_expect_hash(lt_writer *w, size_t file)
 {
     w->volumes[file].hash_expected = true;

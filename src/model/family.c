@@ -133,6 +133,24 @@ const char *lt_family_implementation(const lt_family *family)
     return family->implementation;
 }
 
+const lt_family *lt_family_counterpart(const lt_family *family)
+{
+    const lt_component *c = family->components;
+    for (size_t i = 0; i < N_FAMILIES && c->layout; i++) {
+        const lt_component *other = lt_families[i]->components;
+        if (other->layout == c->layout && other->is_public != c->is_public)
+            return lt_families[i];
+    }
+    return NULL;
+}
+
+const lt_component *lt_family_component(const lt_family *family, const char *id)
+{
+    for (const lt_component *c = family->components; c->id; c++)
+        if (!strcmp(c->id, id)) return c;
+    return NULL;
+}
+
 const char *lt_component_id(const lt_component *component)
 {
     return component->id;
@@ -178,15 +196,12 @@ bool lt_take_number(const char **p, int *number)
     return true;
 }
 
-int lt_rename_one(lt_rename *out, const char *fmt, ...)
+bool lt_rename_to(lt_rename *out, const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
     int n = vsnprintf(out->path, sizeof out->path, fmt, ap);
     va_end(ap);
-    out->native[0] = '\0';
-    out->part = 0;
-    out->parts = 1;
     out->transposed = false;
     return n > 0 && (size_t)n < sizeof out->path;
 }

@@ -23,20 +23,18 @@ typedef struct lt_adapter_sign {
     unsigned n_dims;  /* of the down factor, 0: any */
 } lt_adapter_sign;
 
-/* One public module that a stored tensor holds. */
+/* The module that a stored weight is. */
 typedef struct lt_rename {
     char path[480];
-    char native[480];     /* path in the family's original layout; "": as in this file */
-    unsigned part, parts; /* the part-th of parts equal blocks of rows */
-    bool transposed;
+    bool transposed; /* stored (in, out) */
 } lt_rename;
-
-#define LT_MAX_RENAMES 4
 
 /* What some programs write instead of the end of a module's public path. */
 typedef struct lt_respelling {
     const char *end, *instead;
 } lt_respelling;
+
+#define LT_MAX_COMPONENTS 8 /* of a family */
 
 struct lt_component {
     const char *id, *title;
@@ -51,9 +49,9 @@ struct lt_component {
     bool no_adapter;         /* no adapter format names it */
     const lt_layout *layout; /* NULL: rename tells the names */
     bool is_public;          /* this file has the layout's public names */
-    /* Native tensor name → the public modules in it; returns their number, 0 for none.
-     * NULL: the path is the native name without ".weight". */
-    int (*rename)(const char *native, lt_rename out[LT_MAX_RENAMES]);
+    /* Tensor name → the module that it is; false for none. NULL: the path is the name
+     * without ".weight". */
+    bool (*rename)(const char *name, lt_rename *out);
     /* NULL: every site is standard. */
     bool (*is_standard)(const char *path);
 };
@@ -106,28 +104,30 @@ extern const char *const lt_denoiser_prefixes[];
 const lt_family *lt_family_detect(
     const lt_store *store, char *evidence, size_t evidence_size);
 
-/* The view of the layout that the tensor's component has, and its name behind the
- * component's prefix; NULL when it has none. */
-const lt_layout_view *lt_model_layout(
-    const lt_model *model, const lt_tensor *tensor, const char **name);
+/* How the model's file has the component's layout; NULL when that has none. */
+const lt_layout_view *lt_model_view(const lt_model *model, const lt_component *component);
+/* What the component's tensors begin with in the file. */
+const char *lt_model_prefix(const lt_model *model, const lt_component *component);
+
+/* The same model in its other layout; NULL when there is none. */
+const lt_family *lt_family_counterpart(const lt_family *family);
+/* The component of that id; NULL when the family has none. */
+const lt_component *lt_family_component(const lt_family *family, const char *id);
 
 /* ---- naming rules (naming_*.c) ------------------------------------------------------
  */
 
-int lt_rename_unet(const char *native, lt_rename out[LT_MAX_RENAMES]);
-int lt_rename_unet_diffusers(const char *native, lt_rename out[LT_MAX_RENAMES]);
-/* The same where the lowest level has attention, as in SDXL. */
-int lt_rename_unet_diffusers_xl(const char *native, lt_rename out[LT_MAX_RENAMES]);
+/* Early saves of CLIP lack the text_model. level. */
+bool lt_rename_clip(const char *name, lt_rename *out);
+extern const lt_respelling lt_respellings_unet[], lt_respellings_clip[],
+    lt_respellings_vae[];
+/* Among what sd-scripts trains. */
 bool lt_standard_unet(const char *path);
-extern const lt_respelling lt_respellings_unet[], lt_respellings_clip[];
-int lt_rename_clip(const char *native, lt_rename out[LT_MAX_RENAMES]);
-int lt_rename_openclip(const char *native, lt_rename out[LT_MAX_RENAMES]);
-int lt_rename_openclip_sd2(const char *native, lt_rename out[LT_MAX_RENAMES]);
 bool lt_standard_clip(const char *path);
-int lt_rename_gpt2(const char *native, lt_rename out[LT_MAX_RENAMES]);
+bool lt_rename_gpt2(const char *name, lt_rename *out);
 
-/* Sets out[0] to the whole tensor under path; returns 1, or 0 when it is too long. */
-int lt_rename_one(lt_rename *out, const char *fmt, ...) LT_PRINTF(2, 3);
+/* Sets out to that path, not transposed; false when it is too long. */
+bool lt_rename_to(lt_rename *out, const char *fmt, ...) LT_PRINTF(2, 3);
 bool lt_begins_with_any(const char *s, const char *const *beginnings); /* NULL ends */
 /* Length of s without that ending, or 0 when it does not have it. */
 size_t lt_stem_size(const char *s, const char *ending);

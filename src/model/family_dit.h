@@ -45,7 +45,8 @@
 #define DIT_VAE                                                                    \
     {                                                                              \
         .id = "vae", .title = "VAE", .prefixes = { "first_stage_model.", "vae." }, \
-        .no_adapter = true                                                         \
+        .diffusers = { "vae." }, .layout = &lt_layout_vae, .no_adapter = true,     \
+        .respellings = lt_respellings_vae                                          \
     }
 
 #endif

@@ -20,16 +20,15 @@ static const char *const t5_wrappers[] = { "transformer.", NULL };
     }
 
 /* transformers' Conv1D (GPT-2) stores (in, out). */
-int lt_rename_gpt2(const char *native, lt_rename out[LT_MAX_RENAMES])
+bool lt_rename_gpt2(const char *name, lt_rename *out)
 {
-    size_t n = lt_stem_size(native, ".weight");
-    if (!n) return 0;
+    size_t n = lt_stem_size(name, ".weight");
+    if (!n || !lt_rename_to(out, "%.*s", (int)n, name)) return false;
     static const char *const conv1d[] = { "c_attn.weight", "c_proj.weight", "c_fc.weight",
         "q_attn.weight" };
-    int count = lt_rename_one(out, "%.*s", (int)n, native);
     for (size_t i = 0; i < sizeof conv1d / sizeof *conv1d; i++)
-        if (lt_stem_size(native, conv1d[i])) out->transposed = true;
-    return count;
+        if (lt_stem_size(name, conv1d[i])) out->transposed = true;
+    return true;
 }
 
 static const lt_component gpt2_components[] = {

@@ -13,6 +13,8 @@ static const lt_component clip_components[] = {
         .kohya = { "lora_te_", "lora_te1_", "lora_te2_" },
         .diffusers = { "text_encoder.", "text_encoder_2." },
         .is_main = true,
+        .layout = &lt_layout_openclip,
+        .is_public = true,
         .rename = lt_rename_clip,
         .respellings = lt_respellings_clip,
         .is_standard = lt_standard_clip },
@@ -26,7 +28,7 @@ static const lt_component openclip_components[] = {
         .kohya = { "lora_te_", "lora_te1_", "lora_te2_" },
         .diffusers = { "text_encoder.", "text_encoder_2." },
         .is_main = true,
-        .rename = lt_rename_openclip,
+        .layout = &lt_layout_openclip,
         .respellings = lt_respellings_clip,
         .is_standard = lt_standard_clip },
     { 0 },
@@ -65,7 +67,11 @@ const lt_family lt_family_openclip = {
  */
 
 static const lt_component vae_components[] = {
-    { .id = "vae", .title = "VAE", .prefixes = { "" }, .no_adapter = true },
+    { SD_VAE, .prefixes = { "" } },
+    { 0 },
+};
+static const lt_component vae_diffusers_components[] = {
+    { SD_VAE, .prefixes = { "" }, .is_public = true },
     { 0 },
 };
 static const lt_component controlnet_components[] = {
@@ -105,7 +111,7 @@ static const lt_base_sign controlnet_diffusers_base[] = {
     }
 
 PART(lt_family_vae, "vae", "VAE", vae_base, vae_components);
-PART(lt_family_vae_diffusers, "vae", "VAE", vae_diffusers_base, vae_components);
+PART(lt_family_vae_diffusers, "vae", "VAE", vae_diffusers_base, vae_diffusers_components);
 PART(lt_family_controlnet, "controlnet", "ControlNet", controlnet_base,
     controlnet_components);
 PART(lt_family_controlnet_diffusers, "controlnet", "ControlNet",

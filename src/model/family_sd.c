@@ -3,36 +3,27 @@
  * set and differ in shapes: SD1's proj_in is a 1x1 convolution, SD2's a linear layer. */
 #include "model/family_sd.h"
 
-#define UNET_PREFIXES                                          \
-    {                                                          \
-        "model.diffusion_model.", "diffusion_model.", "", NULL \
+#define UNET(layout, native_names)                   \
+    {                                                \
+        SD_UNET(layout, native_names), .prefixes = { \
+            "model.diffusion_model.",                \
+            "diffusion_model.",                      \
+            ""                                       \
+        }                                            \
     }
-#define VAE                                                                        \
-    {                                                                              \
-        .id = "vae", .title = "VAE", .prefixes = { "first_stage_model.", "vae." }, \
-        .no_adapter = true                                                         \
+#define VAE                                                  \
+    {                                                        \
+        SD_VAE, .prefixes = { "first_stage_model.", "vae." } \
     }
 
+/* ---- 1.x ----------------------------------------------------------------------------
+ */
+
 static const lt_component sd1_components[] = {
-    { .id = "unet",
-        .title = "U-Net",
-        .prefixes = UNET_PREFIXES,
-        .kohya = { "lora_unet_" },
-        .comfyui = "diffusion_model.",
-        .diffusers = { "unet." },
-        .is_main = true,
-        .rename = lt_rename_unet,
-        .respellings = lt_respellings_unet,
-        .is_standard = lt_standard_unet },
-    { .id = "te1",
-        .title = "text encoder",
-        .prefixes = { "cond_stage_model.transformer." },
-        .kohya = { "lora_te_", "lora_te1_" },
-        .diffusers = { "text_encoder.", "text_encoders.clip_l.transformer." },
-        .comfyui = "text_encoders.clip_l.transformer.",
-        .rename = lt_rename_clip,
-        .respellings = lt_respellings_clip,
-        .is_standard = lt_standard_clip },
+    UNET(&lt_layout_unet_sd1, false),
+    { SD_ENCODER("te1", "text encoder", &lt_layout_clip, "text_encoder.", "clip_l",
+          "lora_te_", "lora_te1_"),
+        .prefixes = { "cond_stage_model.transformer." } },
     VAE,
     { 0 },
 };
@@ -59,26 +50,14 @@ const lt_family lt_family_sd1 = {
     .components = sd1_components,
 };
 
+/* ---- 2.x ----------------------------------------------------------------------------
+ */
+
 static const lt_component sd2_components[] = {
-    { .id = "unet",
-        .title = "U-Net",
-        .prefixes = UNET_PREFIXES,
-        .kohya = { "lora_unet_" },
-        .comfyui = "diffusion_model.",
-        .diffusers = { "unet." },
-        .is_main = true,
-        .rename = lt_rename_unet,
-        .respellings = lt_respellings_unet,
-        .is_standard = lt_standard_unet },
-    { .id = "te1",
-        .title = "text encoder",
-        .prefixes = { "cond_stage_model.model.", "conditioner.embedders.0.model." },
-        .kohya = { "lora_te_", "lora_te1_" },
-        .diffusers = { "text_encoder.", "text_encoders.clip_h.transformer." },
-        .comfyui = "text_encoders.clip_h.transformer.",
-        .rename = lt_rename_openclip_sd2,
-        .respellings = lt_respellings_clip,
-        .is_standard = lt_standard_clip },
+    UNET(&lt_layout_unet_sd2, false),
+    { SD_ENCODER("te1", "text encoder", &lt_layout_openclip_sd2, "text_encoder.",
+          "clip_h", "lora_te_", "lora_te1_"),
+        .prefixes = { "cond_stage_model.model.", "conditioner.embedders.0.model." } },
     VAE,
     { 0 },
 };
@@ -103,36 +82,17 @@ const lt_family lt_family_sd2 = {
     .components = sd2_components,
 };
 
+/* ---- XL -----------------------------------------------------------------------------
+ */
+
 static const lt_component sdxl_components[] = {
-    { .id = "unet",
-        .title = "U-Net",
-        .prefixes = UNET_PREFIXES,
-        .kohya = { "lora_unet_" },
-        .comfyui = "diffusion_model.",
-        .diffusers = { "unet." },
-        .is_main = true,
-        .kohya_native = true,
-        .rename = lt_rename_unet,
-        .respellings = lt_respellings_unet,
-        .is_standard = lt_standard_unet },
-    { .id = "te1",
-        .title = "text encoder 1",
-        .prefixes = { "conditioner.embedders.0.transformer." },
-        .kohya = { "lora_te1_" },
-        .diffusers = { "text_encoder.", "text_encoders.clip_l.transformer." },
-        .comfyui = "text_encoders.clip_l.transformer.",
-        .rename = lt_rename_clip,
-        .respellings = lt_respellings_clip,
-        .is_standard = lt_standard_clip },
-    { .id = "te2",
-        .title = "text encoder 2",
-        .prefixes = { "conditioner.embedders.1.model." },
-        .kohya = { "lora_te2_" },
-        .diffusers = { "text_encoder_2.", "text_encoders.clip_g.transformer." },
-        .comfyui = "text_encoders.clip_g.transformer.",
-        .rename = lt_rename_openclip,
-        .respellings = lt_respellings_clip,
-        .is_standard = lt_standard_clip },
+    UNET(&lt_layout_unet_sdxl, true),
+    { SD_ENCODER("te1", "text encoder 1", &lt_layout_clip, "text_encoder.", "clip_l",
+          "lora_te1_"),
+        .prefixes = { "conditioner.embedders.0.transformer." } },
+    { SD_ENCODER("te2", "text encoder 2", &lt_layout_openclip, "text_encoder_2.",
+          "clip_g", "lora_te2_"),
+        .prefixes = { "conditioner.embedders.1.model." } },
     VAE,
     { 0 },
 };
@@ -164,30 +124,14 @@ const lt_family lt_family_sdxl = {
     .components = sdxl_components,
 };
 
-/* ---- the refiner of SDXL: deeper where SDXL's first attention is ---------------------
+/* ---- the refiner of XL: deeper where XL's first attention is -------------------------
  */
 
 static const lt_component refiner_components[] = {
-    { .id = "unet",
-        .title = "U-Net",
-        .prefixes = UNET_PREFIXES,
-        .kohya = { "lora_unet_" },
-        .comfyui = "diffusion_model.",
-        .diffusers = { "unet." },
-        .is_main = true,
-        .kohya_native = true,
-        .rename = lt_rename_unet,
-        .respellings = lt_respellings_unet,
-        .is_standard = lt_standard_unet },
-    { .id = "te2",
-        .title = "text encoder",
-        .prefixes = { "conditioner.embedders.0.model." },
-        .kohya = { "lora_te_", "lora_te2_" },
-        .diffusers = { "text_encoder_2.", "text_encoders.clip_g.transformer." },
-        .comfyui = "text_encoders.clip_g.transformer.",
-        .rename = lt_rename_openclip,
-        .respellings = lt_respellings_clip,
-        .is_standard = lt_standard_clip },
+    UNET(&lt_layout_unet_refiner, true),
+    { SD_ENCODER("te2", "text encoder", &lt_layout_openclip, "text_encoder_2.", "clip_g",
+          "lora_te_", "lora_te2_"),
+        .prefixes = { "conditioner.embedders.0.model." } },
     VAE,
     { 0 },
 };

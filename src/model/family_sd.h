@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the layouts of one Stable Diffusion have in common: all but the names in the file.
- */
+/* What the layouts of one Stable Diffusion have in common. */
 #ifndef LT_MODEL_FAMILY_SD_H
 #define LT_MODEL_FAMILY_SD_H
 
@@ -25,5 +24,23 @@
     .id = "sdxl-refiner", .title = "Stable Diffusion XL refiner",                \
     .naming = LT_NAMING_KOHYA, .architecture = "stable-diffusion-xl-v1-refiner", \
     .implementation = "https://github.com/Stability-AI/generative-models"
+
+/* The U-Net; kohya's trainers name SDXL's by its published paths. */
+#define SD_UNET(the_layout, native_names)                                     \
+    .id = "unet", .title = "U-Net", .kohya = { "lora_unet_" },                \
+    .comfyui = "diffusion_model.", .diffusers = { "unet." }, .is_main = true, \
+    .kohya_native = native_names, .layout = the_layout,                       \
+    .respellings = lt_respellings_unet, .is_standard = lt_standard_unet
+
+/* A text encoder; in_pipeline is its folder, in_comfyui its name there. */
+#define SD_ENCODER(id_, title_, the_layout, in_pipeline, in_comfyui, ...)             \
+    .id = id_, .title = title_, .layout = the_layout, .kohya = { __VA_ARGS__ },       \
+    .diffusers = { in_pipeline, "text_encoders." in_comfyui ".transformer." },        \
+    .comfyui = "text_encoders." in_comfyui ".transformer.", .rename = lt_rename_clip, \
+    .respellings = lt_respellings_clip, .is_standard = lt_standard_clip
+
+#define SD_VAE                                                                      \
+    .id = "vae", .title = "VAE", .diffusers = { "vae." }, .layout = &lt_layout_vae, \
+    .no_adapter = true, .respellings = lt_respellings_vae
 
 #endif

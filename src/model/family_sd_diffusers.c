@@ -5,52 +5,46 @@
 #include "model/family_sd.h"
 
 /* Parts of a pipeline that no adapter format names. */
-#define PIPELINE_REST                                                            \
-    { .id = "vae", .title = "VAE", .prefixes = { "vae." }, .no_adapter = true }, \
-        { .id = "safety",                                                        \
-            .title = "safety checker",                                           \
-            .prefixes = { "safety_checker." },                                   \
-            .no_adapter = true },                                                \
-    {                                                                            \
-        0                                                                        \
+#define PIPELINE_REST                          \
+    { SD_VAE, .prefixes = { "vae." } },        \
+        { .id = "safety",                      \
+            .title = "safety checker",         \
+            .prefixes = { "safety_checker." }, \
+            .no_adapter = true },              \
+    {                                          \
+        0                                      \
     }
 
-#define UNET(how, native)                                                  \
-    {                                                                      \
-        .id = "unet", .title = "U-Net", .prefixes = { "unet.", "" },       \
-        .kohya = { "lora_unet_" }, .comfyui = "diffusion_model.",          \
-        .diffusers = { "unet." }, .is_main = true, .kohya_native = native, \
-        .rename = how, .respellings = lt_respellings_unet,                 \
-        .is_standard = lt_standard_unet                                    \
-    }
-
-#define TEXT_ENCODER(id_, title_, prefix, in_comfyui, ...)                            \
+#define UNET(layout, native_names)                                                    \
     {                                                                                 \
-        .id = id_, .title = title_, .prefixes = { prefix }, .kohya = { __VA_ARGS__ }, \
-        .diffusers = { prefix, "text_encoders." in_comfyui ".transformer." },         \
-        .comfyui = "text_encoders." in_comfyui ".transformer.",                       \
-        .rename = lt_rename_clip, .respellings = lt_respellings_clip,                 \
-        .is_standard = lt_standard_clip                                               \
+        SD_UNET(layout, native_names), .prefixes = { "unet.", "" }, .is_public = true \
+    }
+#define ENCODER(id, title, layout, prefix, in_comfyui, ...)             \
+    {                                                                   \
+        SD_ENCODER(id, title, layout, prefix, in_comfyui, __VA_ARGS__), \
+            .prefixes = { prefix }, .is_public = true                   \
     }
 
 static const lt_component sd1_components[] = {
-    UNET(lt_rename_unet_diffusers, false),
-    TEXT_ENCODER(
-        "te1", "text encoder", "text_encoder.", "clip_l", "lora_te_", "lora_te1_"),
+    UNET(&lt_layout_unet_sd1, false),
+    ENCODER("te1", "text encoder", &lt_layout_clip, "text_encoder.", "clip_l", "lora_te_",
+        "lora_te1_"),
     PIPELINE_REST,
 };
 
 static const lt_component sd2_components[] = {
-    UNET(lt_rename_unet_diffusers, false),
-    TEXT_ENCODER(
-        "te1", "text encoder", "text_encoder.", "clip_h", "lora_te_", "lora_te1_"),
+    UNET(&lt_layout_unet_sd2, false),
+    ENCODER("te1", "text encoder", &lt_layout_openclip_sd2, "text_encoder.", "clip_h",
+        "lora_te_", "lora_te1_"),
     PIPELINE_REST,
 };
 
 static const lt_component sdxl_components[] = {
-    UNET(lt_rename_unet_diffusers_xl, true),
-    TEXT_ENCODER("te1", "text encoder 1", "text_encoder.", "clip_l", "lora_te1_"),
-    TEXT_ENCODER("te2", "text encoder 2", "text_encoder_2.", "clip_g", "lora_te2_"),
+    UNET(&lt_layout_unet_sdxl, true),
+    ENCODER(
+        "te1", "text encoder 1", &lt_layout_clip, "text_encoder.", "clip_l", "lora_te1_"),
+    ENCODER("te2", "text encoder 2", &lt_layout_openclip, "text_encoder_2.", "clip_g",
+        "lora_te2_"),
     PIPELINE_REST,
 };
 
@@ -100,9 +94,9 @@ const lt_family lt_family_sdxl_diffusers = {
 };
 
 static const lt_component refiner_components[] = {
-    UNET(lt_rename_unet_diffusers, true),
-    TEXT_ENCODER(
-        "te2", "text encoder", "text_encoder_2.", "clip_g", "lora_te_", "lora_te2_"),
+    UNET(&lt_layout_unet_refiner, true),
+    ENCODER("te2", "text encoder", &lt_layout_openclip, "text_encoder_2.", "clip_g",
+        "lora_te_", "lora_te2_"),
     PIPELINE_REST,
 };
 

@@ -41,6 +41,7 @@ void lt_layout_view_init(lt_layout_view *view, const lt_layout *layout, bool is_
         if (strncmp(name, prefix, skip)) continue;
         for (size_t g = 0; layout->groups[g].native; g++) {
             unsigned index;
+            if (layout->groups[g].span == LT_SPAN_ALL) continue;
             const char *kind = group_name(&layout->groups[g], is_public);
             if (match_group(kind, name + skip, &index) && index >= view->blocks[g])
                 view->blocks[g] = index + 1;
@@ -79,34 +80,29 @@ static bool spans(const lt_layout_group *g, unsigned index, unsigned blocks)
     return (index + 1 == blocks) == (g->span == LT_SPAN_LAST);
 }
 
+/* What follows a module's path; NULL where there is no such tensor. */
+static const char *leaf_of(const lt_layout_row *row, bool is_public, bool bias)
+{
+    bool whole =
+        row->flags & LT_ROW_TENSOR || (row->flags & LT_ROW_TRANSPOSED && !is_public);
+    if (bias && (whole || !(row->flags & LT_ROW_BIAS))) return NULL;
+    if (whole) return "";
+    if (row->flags & LT_ROW_UNDERSCORE && !is_public) return bias ? "_bias" : "_weight";
+    return bias ? ".bias" : ".weight";
+}
+
 /* rest is a module of the row and its leaf, or a bare tensor. */
 static bool match_row(const lt_layout_view *v, const lt_layout_row *row, const char *rest,
-    unsigned *part, const char **leaf)
+    unsigned *part, bool *bias)
 {
     const char *names = v->is_public ? public_names(row) : row->native, *name;
     size_t n;
     for (*part = 0; (n = word(names, *part, &name)); ++*part) {
         if (strncmp(rest, name, n)) continue;
-        *leaf = rest + n;
-        if (row->flags & LT_ROW_TENSOR ? !**leaf : !strcmp(*leaf, ".weight")) return true;
-        if (row->flags & LT_ROW_BIAS && !strcmp(*leaf, ".bias")) return true;
-    }
-    return false;
-}
-
-bool lt_layout_find_tensor(const lt_layout_view *view, const char *name,
-    lt_layout_place *place, const char **leaf)
-{
-    for (size_t g = 0; view->layout->groups[g].native; g++) {
-        const lt_layout_group *group = &view->layout->groups[g];
-        unsigned index, part;
-        const char *rest = match_group(group_name(group, view->is_public), name, &index);
-        if (!rest || !spans(group, index, view->blocks[g])) continue;
-        for (const lt_layout_row *row = group->rows; row->native; row++) {
-            if (!match_row(view, row, rest, &part, leaf)) continue;
-            *place = (lt_layout_place){ row, group, index, part,
-                count_words(public_names(row)) };
-            return true;
+        for (int i = 0; i < 2; i++) {
+            const char *leaf = leaf_of(row, v->is_public, i);
+            *bias = i;
+            if (leaf && !strcmp(rest + n, leaf)) return true;
         }
     }
     return false;
@@ -114,8 +110,27 @@ bool lt_layout_find_tensor(const lt_layout_view *view, const char *name,
 
 bool lt_layout_find(const lt_layout_view *view, const char *name, lt_layout_place *place)
 {
-    const char *leaf;
-    return lt_layout_find_tensor(view, name, place, &leaf) && !strcmp(leaf, ".weight");
+    for (size_t g = 0; view->layout->groups[g].native; g++) {
+        const lt_layout_group *group = &view->layout->groups[g];
+        unsigned index, part;
+        bool bias;
+        const char *rest = match_group(group_name(group, view->is_public), name, &index);
+        if (!rest || !spans(group, index, view->blocks[g])) continue;
+        for (const lt_layout_row *row = group->rows; row->native; row++) {
+            if (!match_row(view, row, rest, &part, &bias)) continue;
+            *place = (lt_layout_place){ row, group, index, part,
+                count_words(public_names(row)), bias };
+            return true;
+        }
+    }
+    return false;
+}
+
+bool lt_layout_find_weight(
+    const lt_layout_view *view, const char *name, lt_layout_place *place)
+{
+    return lt_layout_find(view, name, place) && !place->bias
+        && !(place->row->flags & LT_ROW_TENSOR);
 }
 
 /* prefix with its index, then n characters of name. */
@@ -153,6 +168,27 @@ bool lt_layout_public_path(
     return n && write_path(place->group->public, place->index, name, n, dst, size);
 }
 
+static bool add_leaf(const lt_layout_place *place, bool is_public, char *dst, size_t size)
+{
+    const char *leaf = leaf_of(place->row, is_public, place->bias);
+    size_t used = strlen(dst);
+    if (!leaf || strlen(leaf) >= size - used) return false;
+    memcpy(dst + used, leaf, strlen(leaf) + 1);
+    return true;
+}
+
+bool lt_layout_native_name(const lt_layout_place *place, char *dst, size_t size)
+{
+    return lt_layout_native_path(place, dst, size) && add_leaf(place, false, dst, size);
+}
+
+bool lt_layout_public_name(
+    const lt_layout_place *place, unsigned part, char *dst, size_t size)
+{
+    return lt_layout_public_path(place, part, dst, size)
+        && add_leaf(place, true, dst, size);
+}
+
 bool lt_layout_part_rows(const lt_layout_place *place, unsigned part, uint64_t all_rows,
     uint64_t columns, uint64_t *row0, uint64_t *rows)
 {
@@ -169,14 +205,40 @@ bool lt_layout_part_rows(const lt_layout_place *place, unsigned part, uint64_t a
 /* ---- listing ------------------------------------------------------------------------
  */
 
-static uint64_t parameter(const char *params, char letter)
+struct listing {
+    const char *params, *group_params;
+    bool is_public;
+    lt_layout_fn tell;
+    void *ctx;
+};
+
+/* "letter=" in params; NULL when it is not there. */
+static const char *find_parameter(const char *params, char letter)
 {
-    for (const char *p = params; *p; p += strcspn(p, " "), p += strspn(p, " "))
-        if (p[0] == letter && p[1] == '=') return strtoull(p + 2, NULL, 10);
-    return 0;
+    for (const char *p = params; p && *p; p += strcspn(p, " "), p += strspn(p, " "))
+        if (p[0] == letter && p[1] == '=') return p + 2;
+    return NULL;
 }
 
-static unsigned read_shape(const char *text, const char *params, uint64_t *shape)
+uint64_t lt_layout_parameter(const char *params, char letter)
+{
+    const char *text = find_parameter(params, letter);
+    return text ? strtoull(text, NULL, 10) : 0;
+}
+
+/* A group's value is a factor of the variant's where a letter follows it. */
+static uint64_t parameter(const struct listing *l, char letter)
+{
+    char *end;
+    const char *own = find_parameter(l->group_params, letter);
+    if (!own) own = find_parameter(l->params, letter);
+    if (!own) return 0;
+    uint64_t value = strtoull(own, &end, 10);
+    if (*end < 'a' || *end > 'z') return value;
+    return value * lt_layout_parameter(l->params, *end);
+}
+
+static unsigned read_shape(const struct listing *l, const char *text, uint64_t *shape)
 {
     unsigned n = 0;
     while (*text && n < LT_MAX_DIMS) {
@@ -184,62 +246,59 @@ static unsigned read_shape(const char *text, const char *params, uint64_t *shape
         uint64_t factor = strtoull(text, &end, 10);
         if (end == text) factor = 1;
         bool letter = *end && *end != ',';
-        shape[n++] = letter ? factor * parameter(params, *end) : factor;
+        shape[n++] = letter ? factor * parameter(l, *end) : factor;
         text = end + letter;
         text += *text == ',';
     }
     return n;
 }
 
-struct listing {
-    const char *params;
-    bool is_public;
-    lt_layout_fn tell;
-    void *ctx;
-};
-
-static void tell_module(const struct listing *l, const lt_layout_place *p,
-    const char *path, const uint64_t *shape, unsigned n_dims)
+static void tell_module(const struct listing *l, lt_layout_place *p, unsigned part,
+    const uint64_t *shape, unsigned n_dims)
 {
     char name[256];
-    bool bare = p->row->flags & LT_ROW_TENSOR;
-    snprintf(name, sizeof name, "%s%s", path, bare ? "" : ".weight");
-    l->tell(l->ctx, name, shape, n_dims);
-    if (!(p->row->flags & LT_ROW_BIAS)) return;
-    snprintf(name, sizeof name, "%s.bias", path);
-    l->tell(l->ctx, name, shape, 1);
+    for (int bias = 0; bias < 2; bias++) {
+        p->bias = bias;
+        bool there = l->is_public ? lt_layout_public_name(p, part, name, sizeof name)
+                                  : lt_layout_native_name(p, name, sizeof name);
+        if (there) l->tell(l->ctx, name, shape, bias ? 1 : n_dims);
+    }
 }
 
 static void tell_row(const struct listing *l, lt_layout_place *p)
 {
-    uint64_t shape[LT_MAX_DIMS], columns = 1, row0;
-    char path[240];
-    unsigned n_dims = read_shape(p->row->shape, l->params, shape);
+    uint64_t shape[LT_MAX_DIMS] = { 1 }, columns = 1, row0;
+    unsigned n_dims = read_shape(l, p->row->shape, shape);
     uint64_t all_rows = shape[0];
     for (unsigned i = 1; i < n_dims; i++)
         columns *= shape[i];
     p->parts = count_words(public_names(p->row));
     if (!l->is_public) {
-        if (lt_layout_native_path(p, path, sizeof path))
-            tell_module(l, p, path, shape, n_dims);
+        tell_module(l, p, 0, shape, n_dims);
         return;
     }
+    if (p->row->flags & LT_ROW_POINTWISE) n_dims = 2;
+    if (p->row->flags & LT_ROW_TRANSPOSED) {
+        shape[0] = shape[1];
+        shape[1] = all_rows;
+    }
     for (unsigned part = 0; part < p->parts; part++) {
-        if (p->parts > 1
-            && !lt_layout_part_rows(p, part, all_rows, columns, &row0, &shape[0]))
-            continue;
-        if (lt_layout_public_path(p, part, path, sizeof path))
-            tell_module(l, p, path, shape, n_dims);
+        bool cut = p->parts == 1
+            || lt_layout_part_rows(p, part, all_rows, columns, &row0, &shape[0]);
+        if (cut) tell_module(l, p, part, shape, n_dims);
     }
 }
 
 void lt_layout_each(const lt_layout *layout, const char *params, bool is_public,
     lt_layout_fn tell, void *ctx)
 {
-    struct listing l = { params, is_public, tell, ctx };
+    struct listing l = {
+        .params = params, .is_public = is_public, .tell = tell, .ctx = ctx
+    };
     for (const lt_layout_group *g = layout->groups; g->native; g++) {
-        unsigned blocks = g->count ? (unsigned)parameter(params, g->count) : 1;
-        unsigned from = g->from ? (unsigned)parameter(params, g->from) : 0;
+        l.group_params = g->params;
+        unsigned blocks = g->count ? (unsigned)parameter(&l, g->count) : 1;
+        unsigned from = g->from ? (unsigned)parameter(&l, g->from) : 0;
         for (unsigned i = from; i < blocks; i++) {
             if (!spans(g, i, blocks)) continue;
             for (const lt_layout_row *row = g->rows; row->native; row++)

@@ -12,12 +12,15 @@
 #include "loratool/store.h"
 
 #define LT_MAX_PARTS 4 /* public modules in one native weight */
-#define LT_MAX_GROUPS 12
+#define LT_MAX_GROUPS 64
 
 enum {
-    LT_ROW_BIAS = 1,   /* has a .bias of as many elements as the weight has rows */
-    LT_ROW_TENSOR = 2, /* the names are whole: no .weight follows */
-    LT_ROW_SWAP = 4,   /* the halves of the rows stand in the other order in public */
+    LT_ROW_BIAS = 1,      /* has a .bias of as many elements as the weight has rows */
+    LT_ROW_TENSOR = 2,    /* the names are whole: no .weight follows */
+    LT_ROW_SWAP = 4,      /* the halves of the rows stand in the other order in public */
+    LT_ROW_POINTWISE = 8, /* native a 1x1 convolution, public a matrix */
+    LT_ROW_UNDERSCORE = 16, /* native ends in _weight and _bias */
+    LT_ROW_TRANSPOSED = 32, /* native a whole name, of the public .weight's transpose */
 };
 
 typedef struct lt_layout_row {
@@ -40,6 +43,8 @@ typedef struct lt_layout_group {
     char from;   /* that says at which one it begins; 0: the first */
     lt_span span;
     const lt_layout_row *rows; /* native NULL ends */
+    const char *params; /* that hold in this group, "i=2c x=10": a number or a multiple of
+                           the variant's; NULL: none */
 } lt_layout_group;
 
 /* A published model: the values of the parameters, "d=3072 n=19". */
@@ -63,30 +68,28 @@ typedef struct lt_layout {
 typedef struct lt_layout_view {
     const lt_layout *layout;
     bool is_public;
-    unsigned blocks[LT_MAX_GROUPS]; /* of the group's kind */
+    unsigned blocks[LT_MAX_GROUPS]; /* of the kind, for groups that span some of them */
 } lt_layout_view;
 
 void lt_layout_view_init(lt_layout_view *view, const lt_layout *layout, bool is_public,
     const lt_store *store, const char *prefix);
 
-/* Where a weight of a file stands in the table. */
+/* Where a tensor of a file stands in the table. */
 typedef struct lt_layout_place {
     const lt_layout_row *row;
     const lt_layout_group *group;
     unsigned index; /* of the block */
     unsigned part;  /* of the row's public modules; 0 in a native file */
-    unsigned parts;
+    unsigned parts; /* 0: the public layout has no such tensor */
+    bool bias;
 } lt_layout_place;
 
-/* Finds a weight by its name without the component's prefix; false when the table has
- * none, and for biases and bare tensors. */
+/* Finds a tensor by its name without the component's prefix; false when the table has
+ * none. */
 bool lt_layout_find(const lt_layout_view *view, const char *name, lt_layout_place *place);
-
-/* The same for any tensor of the table; *leaf is what follows the module's path:
- * ".weight",
- * ".bias", or "" for a bare tensor. */
-bool lt_layout_find_tensor(const lt_layout_view *view, const char *name,
-    lt_layout_place *place, const char **leaf);
+/* The same for the weights of modules: not for biases and bare tensors. */
+bool lt_layout_find_weight(
+    const lt_layout_view *view, const char *name, lt_layout_place *place);
 
 /* The alias' name for the module of that native path, into dst; false when it is not one
  * of that module. */
@@ -98,10 +101,18 @@ bool lt_layout_native_path(const lt_layout_place *place, char *dst, size_t size)
 bool lt_layout_public_path(
     const lt_layout_place *place, unsigned part, char *dst, size_t size);
 
+/* Names of whole tensors, the same way. */
+bool lt_layout_native_name(const lt_layout_place *place, char *dst, size_t size);
+bool lt_layout_public_name(
+    const lt_layout_place *place, unsigned part, char *dst, size_t size);
+
 /* Rows [*row0, *row0 + *rows) of a native weight of that shape are the part; false when
  * the rows cannot be cut like that. */
 bool lt_layout_part_rows(const lt_layout_place *place, unsigned part, uint64_t all_rows,
     uint64_t columns, uint64_t *row0, uint64_t *rows);
+
+/* The value of a variant's parameter; 0 when it has none of that letter. */
+uint64_t lt_layout_parameter(const char *params, char letter);
 
 /* Tells every tensor of a variant in one of the layouts, in no particular order. */
 typedef void (*lt_layout_fn)(

@@ -49,8 +49,8 @@ static const lt_layout_row whole[] = {
 };
 
 static const lt_layout_group groups[] = {
-    { "blocks.#.", "transformer_blocks.#.", 'n', 0, LT_SPAN_ALL, block },
-    { "", "", 0, 0, LT_SPAN_ALL, whole },
+    { "blocks.#.", "transformer_blocks.#.", 'n', 0, LT_SPAN_ALL, block, NULL },
+    { "", "", 0, 0, LT_SPAN_ALL, whole, NULL },
     { 0 },
 };
 
@@ -95,10 +95,11 @@ static const lt_layout_row text_whole[] = {
 #define PUBLIC_TEXT "text_conditioner."
 
 static const lt_layout_group anima_groups[] = {
-    { "blocks.#.", "transformer_blocks.#.", 'n', 0, LT_SPAN_ALL, block },
-    { NATIVE_TEXT "blocks.#.", PUBLIC_TEXT "blocks.#.", 't', 0, LT_SPAN_ALL, text_block },
-    { NATIVE_TEXT, PUBLIC_TEXT, 0, 0, LT_SPAN_ALL, text_whole },
-    { "", "", 0, 0, LT_SPAN_ALL, whole },
+    { "blocks.#.", "transformer_blocks.#.", 'n', 0, LT_SPAN_ALL, block, NULL },
+    { NATIVE_TEXT "blocks.#.", PUBLIC_TEXT "blocks.#.", 't', 0, LT_SPAN_ALL, text_block,
+        NULL },
+    { NATIVE_TEXT, PUBLIC_TEXT, 0, 0, LT_SPAN_ALL, text_whole, NULL },
+    { "", "", 0, 0, LT_SPAN_ALL, whole, NULL },
     { 0 },
 };
 

@@ -53,9 +53,11 @@ static const lt_layout_row whole[] = {
 };
 
 static const lt_layout_group groups[] = {
-    { "double_layers.#.", "joint_transformer_blocks.#.", 'n', 0, LT_SPAN_ALL, joint },
-    { "single_layers.#.", "single_transformer_blocks.#.", 's', 0, LT_SPAN_ALL, single },
-    { "", "", 0, 0, LT_SPAN_ALL, whole },
+    { "double_layers.#.", "joint_transformer_blocks.#.", 'n', 0, LT_SPAN_ALL, joint,
+        NULL },
+    { "single_layers.#.", "single_transformer_blocks.#.", 's', 0, LT_SPAN_ALL, single,
+        NULL },
+    { "", "", 0, 0, LT_SPAN_ALL, whole, NULL },
     { 0 },
 };
 

@@ -73,12 +73,13 @@ static const lt_layout_row flux_guidance[] = {
 };
 
 static const lt_layout_group flux_groups[] = {
-    { "double_blocks.#.", "transformer_blocks.#.", 'n', 0, LT_SPAN_ALL, flux_double },
+    { "double_blocks.#.", "transformer_blocks.#.", 'n', 0, LT_SPAN_ALL, flux_double,
+        NULL },
     { "single_blocks.#.", "single_transformer_blocks.#.", 's', 0, LT_SPAN_ALL,
-        flux_single },
+        flux_single, NULL },
     { "guidance_in.", "time_text_embed.guidance_embedder.", 'g', 0, LT_SPAN_ALL,
-        flux_guidance },
-    { "", "", 0, 0, LT_SPAN_ALL, flux_whole },
+        flux_guidance, NULL },
+    { "", "", 0, 0, LT_SPAN_ALL, flux_whole, NULL },
     { 0 },
 };
 
@@ -114,14 +115,15 @@ static const lt_layout_row chroma_whole[] = {
 };
 
 static const lt_layout_group chroma_groups[] = {
-    { "double_blocks.#.", "transformer_blocks.#.", 'n', 0, LT_SPAN_ALL, chroma_double },
+    { "double_blocks.#.", "transformer_blocks.#.", 'n', 0, LT_SPAN_ALL, chroma_double,
+        NULL },
     { "single_blocks.#.", "single_transformer_blocks.#.", 's', 0, LT_SPAN_ALL,
-        chroma_single },
+        chroma_single, NULL },
     { "distilled_guidance_layer.layers.#.", "distilled_guidance_layer.layers.#.", 'l', 0,
-        LT_SPAN_ALL, chroma_layers },
+        LT_SPAN_ALL, chroma_layers, NULL },
     { "distilled_guidance_layer.norms.#.", "distilled_guidance_layer.norms.#.", 'l', 0,
-        LT_SPAN_ALL, chroma_norms },
-    { "", "", 0, 0, LT_SPAN_ALL, chroma_whole },
+        LT_SPAN_ALL, chroma_norms, NULL },
+    { "", "", 0, 0, LT_SPAN_ALL, chroma_whole, NULL },
     { 0 },
 };
 

@@ -53,13 +53,15 @@ static const lt_layout_row whole[] = {
 };
 
 static const lt_layout_group groups[] = {
-    { "double_blocks.#.", "transformer_blocks.#.", 'n', 0, LT_SPAN_ALL, double_stream },
+    { "double_blocks.#.", "transformer_blocks.#.", 'n', 0, LT_SPAN_ALL, double_stream,
+        NULL },
     { "single_blocks.#.", "single_transformer_blocks.#.", 's', 0, LT_SPAN_ALL,
-        single_stream },
-    { "time_in.", "time_guidance_embed.timestep_embedder.", 0, 0, LT_SPAN_ALL, embedder },
+        single_stream, NULL },
+    { "time_in.", "time_guidance_embed.timestep_embedder.", 0, 0, LT_SPAN_ALL, embedder,
+        NULL },
     { "guidance_in.", "time_guidance_embed.guidance_embedder.", 'g', 0, LT_SPAN_ALL,
-        embedder },
-    { "", "", 0, 0, LT_SPAN_ALL, whole },
+        embedder, NULL },
+    { "", "", 0, 0, LT_SPAN_ALL, whole, NULL },
     { 0 },
 };
 

@@ -66,16 +66,17 @@ static const lt_layout_row ends[] = {
 };
 
 #define COMMON_GROUPS                                                                  \
-    { "double_blocks.#.", "transformer_blocks.#.", 'n', 0, LT_SPAN_ALL, two_streams }, \
+    { "double_blocks.#.", "transformer_blocks.#.", 'n', 0, LT_SPAN_ALL, two_streams,   \
+        NULL },                                                                        \
         { "single_blocks.#.", "single_transformer_blocks.#.", 's', 0, LT_SPAN_ALL,     \
-            one_stream },                                                              \
+            one_stream, NULL },                                                        \
         { "txt_in.individual_token_refiner.blocks.#.",                                 \
             "context_embedder.token_refiner.refiner_blocks.#.", 'r', 0, LT_SPAN_ALL,   \
-            text_block },                                                              \
+            text_block, NULL },                                                        \
         { "txt_in.t_embedder.", "context_embedder.time_text_embed.timestep_embedder.", \
-            0, 0, LT_SPAN_ALL, scalar },                                               \
+            0, 0, LT_SPAN_ALL, scalar, NULL },                                         \
     {                                                                                  \
-        "", "", 0, 0, LT_SPAN_ALL, ends                                                \
+        "", "", 0, 0, LT_SPAN_ALL, ends, NULL                                          \
     }
 
 static const lt_layout_row video_whole[] = {
@@ -120,9 +121,10 @@ static const lt_layout_alias video_aliases[] = { COMMON_ALIASES, { 0 } };
 
 static const lt_layout_group video_groups[] = {
     COMMON_GROUPS,
-    { "time_in.", "time_text_embed.timestep_embedder.", 0, 0, LT_SPAN_ALL, scalar },
-    { "guidance_in.", "time_text_embed.guidance_embedder.", 'g', 0, LT_SPAN_ALL, scalar },
-    { "", "", 0, 0, LT_SPAN_ALL, video_whole },
+    { "time_in.", "time_text_embed.timestep_embedder.", 0, 0, LT_SPAN_ALL, scalar, NULL },
+    { "guidance_in.", "time_text_embed.guidance_embedder.", 'g', 0, LT_SPAN_ALL, scalar,
+        NULL },
+    { "", "", 0, 0, LT_SPAN_ALL, video_whole, NULL },
     { 0 },
 };
 
@@ -153,14 +155,15 @@ static const lt_layout_row deep_patch[] = {
 
 static const lt_layout_group image_groups[] = {
     COMMON_GROUPS,
-    { "time_in.", "time_guidance_embed.timestep_embedder.", 0, 0, LT_SPAN_ALL, scalar },
+    { "time_in.", "time_guidance_embed.timestep_embedder.", 0, 0, LT_SPAN_ALL, scalar,
+        NULL },
     { "time_r_in.", "time_guidance_embed.timestep_embedder_r.", 'm', 0, LT_SPAN_ALL,
-        scalar },
+        scalar, NULL },
     { "guidance_in.", "time_guidance_embed.guidance_embedder.", 'g', 0, LT_SPAN_ALL,
-        scalar },
-    { "byt5_in.", "context_embedder_2.", 'l', 0, LT_SPAN_ALL, letters },
-    { "", "", 'v', 0, LT_SPAN_ALL, deep_patch },
-    { "", "", 'f', 0, LT_SPAN_ALL, flat_patch },
+        scalar, NULL },
+    { "byt5_in.", "context_embedder_2.", 'l', 0, LT_SPAN_ALL, letters, NULL },
+    { "", "", 'v', 0, LT_SPAN_ALL, deep_patch, NULL },
+    { "", "", 'f', 0, LT_SPAN_ALL, flat_patch, NULL },
     { 0 },
 };
 

@@ -41,9 +41,10 @@ static const lt_layout_row whole[] = {
 };
 
 static const lt_layout_group groups[] = {
-    { "transformer_blocks.#.", "transformer_blocks.#.", 'n', 0, LT_SPAN_ALL, block },
-    { "adaln_single.", "time_embed.", 0, 0, LT_SPAN_ALL, timestep },
-    { "", "", 0, 0, LT_SPAN_ALL, whole },
+    { "transformer_blocks.#.", "transformer_blocks.#.", 'n', 0, LT_SPAN_ALL, block,
+        NULL },
+    { "adaln_single.", "time_embed.", 0, 0, LT_SPAN_ALL, timestep, NULL },
+    { "", "", 0, 0, LT_SPAN_ALL, whole, NULL },
     { 0 },
 };
 

@@ -47,10 +47,11 @@ static const lt_layout_row lumina_whole[] = {
 };
 
 static const lt_layout_group lumina_groups[] = {
-    { "layers.#.", "layers.#.", 'n', 0, LT_SPAN_ALL, lumina_block },
-    { "noise_refiner.#.", "noise_refiner.#.", 'r', 0, LT_SPAN_ALL, lumina_block },
-    { "context_refiner.#.", "context_refiner.#.", 'r', 0, LT_SPAN_ALL, lumina_context },
-    { "", "", 0, 0, LT_SPAN_ALL, lumina_whole },
+    { "layers.#.", "layers.#.", 'n', 0, LT_SPAN_ALL, lumina_block, NULL },
+    { "noise_refiner.#.", "noise_refiner.#.", 'r', 0, LT_SPAN_ALL, lumina_block, NULL },
+    { "context_refiner.#.", "context_refiner.#.", 'r', 0, LT_SPAN_ALL, lumina_context,
+        NULL },
+    { "", "", 0, 0, LT_SPAN_ALL, lumina_whole, NULL },
     { 0 },
 };
 
@@ -99,10 +100,11 @@ static const lt_layout_row zimage_whole[] = {
 };
 
 static const lt_layout_group zimage_groups[] = {
-    { "layers.#.", "layers.#.", 'n', 0, LT_SPAN_ALL, zimage_block },
-    { "noise_refiner.#.", "noise_refiner.#.", 'r', 0, LT_SPAN_ALL, zimage_block },
-    { "context_refiner.#.", "context_refiner.#.", 'r', 0, LT_SPAN_ALL, zimage_context },
-    { "", "", 0, 0, LT_SPAN_ALL, zimage_whole },
+    { "layers.#.", "layers.#.", 'n', 0, LT_SPAN_ALL, zimage_block, NULL },
+    { "noise_refiner.#.", "noise_refiner.#.", 'r', 0, LT_SPAN_ALL, zimage_block, NULL },
+    { "context_refiner.#.", "context_refiner.#.", 'r', 0, LT_SPAN_ALL, zimage_context,
+        NULL },
+    { "", "", 0, 0, LT_SPAN_ALL, zimage_whole, NULL },
     { 0 },
 };
 

@@ -42,9 +42,9 @@ static const lt_layout_row whole[] = {
 };
 
 static const lt_layout_group groups[] = {
-    { "blocks.#.", "transformer_blocks.#.", 'n', 0, LT_SPAN_ALL, block },
-    { "", "adaln_single.emb.", 'm', 0, LT_SPAN_ALL, sizes },
-    { "", "", 0, 0, LT_SPAN_ALL, whole },
+    { "blocks.#.", "transformer_blocks.#.", 'n', 0, LT_SPAN_ALL, block, NULL },
+    { "", "adaln_single.emb.", 'm', 0, LT_SPAN_ALL, sizes, NULL },
+    { "", "", 0, 0, LT_SPAN_ALL, whole, NULL },
     { 0 },
 };
 

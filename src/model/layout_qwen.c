@@ -41,8 +41,9 @@ static const lt_layout_row whole[] = {
 };
 
 static const lt_layout_group groups[] = {
-    { "transformer_blocks.#.", "transformer_blocks.#.", 'n', 0, LT_SPAN_ALL, block },
-    { "", "", 0, 0, LT_SPAN_ALL, whole },
+    { "transformer_blocks.#.", "transformer_blocks.#.", 'n', 0, LT_SPAN_ALL, block,
+        NULL },
+    { "", "", 0, 0, LT_SPAN_ALL, whole, NULL },
     { 0 },
 };
 

@@ -77,15 +77,15 @@ static const lt_layout_row whole[] = {
 #define BLOCK "transformer_blocks.#."
 
 static const lt_layout_group groups[] = {
-    { IMAGE, BLOCK, 'n', 0, LT_SPAN_ALL, image },
-    { IMAGE, BLOCK, 'x', 0, LT_SPAN_ALL, image_again },
-    { IMAGE, BLOCK, 'n', 'x', LT_SPAN_ALL, image_modulation },
-    { IMAGE "attn.", BLOCK "attn.", 'q', 0, LT_SPAN_ALL, image_norms },
-    { TEXT, BLOCK, 'n', 0, LT_SPAN_ALL, text_input },
-    { TEXT "attn.", BLOCK "attn.", 'q', 0, LT_SPAN_ALL, text_norms },
-    { TEXT, BLOCK, 'n', 0, LT_SPAN_ALL_BUT_LAST, text_output },
-    { TEXT, BLOCK, 'n', 0, LT_SPAN_LAST, text_end },
-    { "", "", 0, 0, LT_SPAN_ALL, whole },
+    { IMAGE, BLOCK, 'n', 0, LT_SPAN_ALL, image, NULL },
+    { IMAGE, BLOCK, 'x', 0, LT_SPAN_ALL, image_again, NULL },
+    { IMAGE, BLOCK, 'n', 'x', LT_SPAN_ALL, image_modulation, NULL },
+    { IMAGE "attn.", BLOCK "attn.", 'q', 0, LT_SPAN_ALL, image_norms, NULL },
+    { TEXT, BLOCK, 'n', 0, LT_SPAN_ALL, text_input, NULL },
+    { TEXT "attn.", BLOCK "attn.", 'q', 0, LT_SPAN_ALL, text_norms, NULL },
+    { TEXT, BLOCK, 'n', 0, LT_SPAN_ALL_BUT_LAST, text_output, NULL },
+    { TEXT, BLOCK, 'n', 0, LT_SPAN_LAST, text_end, NULL },
+    { "", "", 0, 0, LT_SPAN_ALL, whole, NULL },
     { 0 },
 };
 

@@ -61,10 +61,10 @@ static const lt_layout_row whole[] = {
 };
 
 static const lt_layout_group groups[] = {
-    { "blocks.#.", "blocks.#.", 'n', 0, LT_SPAN_ALL, block },
-    { "blocks.#.cross_attn.", "blocks.#.attn2.", 'x', 0, LT_SPAN_ALL, block_image },
-    { "img_emb.proj.", EMBEDDER "image_embedder.", 'e', 0, LT_SPAN_ALL, image },
-    { "", "", 0, 0, LT_SPAN_ALL, whole },
+    { "blocks.#.", "blocks.#.", 'n', 0, LT_SPAN_ALL, block, NULL },
+    { "blocks.#.cross_attn.", "blocks.#.attn2.", 'x', 0, LT_SPAN_ALL, block_image, NULL },
+    { "img_emb.proj.", EMBEDDER "image_embedder.", 'e', 0, LT_SPAN_ALL, image, NULL },
+    { "", "", 0, 0, LT_SPAN_ALL, whole, NULL },
     { 0 },
 };
 

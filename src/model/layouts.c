@@ -2,6 +2,14 @@
 #include "model/layouts.h"
 
 const lt_named_layout lt_layouts[] = {
+    { "unet-sd1", &lt_layout_unet_sd1 },
+    { "unet-sd2", &lt_layout_unet_sd2 },
+    { "unet-sdxl", &lt_layout_unet_sdxl },
+    { "unet-refiner", &lt_layout_unet_refiner },
+    { "clip", &lt_layout_clip },
+    { "openclip", &lt_layout_openclip },
+    { "openclip-sd2", &lt_layout_openclip_sd2 },
+    { "vae", &lt_layout_vae },
     { "flux", &lt_layout_flux },
     { "chroma", &lt_layout_chroma },
     { "sd3", &lt_layout_sd3 },

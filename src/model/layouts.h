@@ -1,10 +1,15 @@
 /* SPDX-License-Identifier: MIT */
-/* The layout tables, one file an architecture or group of relatives (layout_NAME.c). */
+/* The layout tables, one file an architecture or
+ * group of relatives (layout_NAME.c). */
 #ifndef LT_MODEL_LAYOUTS_H
 #define LT_MODEL_LAYOUTS_H
 
 #include "model/layout.h"
 
+extern const lt_layout lt_layout_unet_sd1, lt_layout_unet_sd2, lt_layout_unet_sdxl,
+    lt_layout_unet_refiner;
+extern const lt_layout lt_layout_clip, lt_layout_openclip, lt_layout_openclip_sd2;
+extern const lt_layout lt_layout_vae;
 extern const lt_layout lt_layout_flux, lt_layout_chroma;
 extern const lt_layout lt_layout_sd3;
 extern const lt_layout lt_layout_wan;

@@ -9,8 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_COMPONENTS 8
-
 struct lt_model {
     const lt_store *store;
     const lt_family *family;
@@ -18,10 +16,11 @@ struct lt_model {
     lt_arena arena;
     lt_site *sites;
     size_t n_sites, capacity;
-    const char *prefixes[MAX_COMPONENTS]; /* of the family's components, in this file */
-    lt_layout_view views[MAX_COMPONENTS]; /* of those that have a layout */
-    unsigned char *rest;                  /* lt_rest of each tensor */
-    const lt_component **component_of;    /* of each tensor, or NULL */
+    const char
+        *prefixes[LT_MAX_COMPONENTS]; /* of the family's components, in this file */
+    lt_layout_view views[LT_MAX_COMPONENTS]; /* of those that have a layout */
+    unsigned char *rest;                     /* lt_rest of each tensor */
+    const lt_component **component_of;       /* of each tensor, or NULL */
 };
 
 const char *lt_rest_text(lt_rest rest)
@@ -55,12 +54,13 @@ static const char *prefix_in(const lt_store *store, const lt_component *c)
 static void find_prefixes(lt_model *m)
 {
     size_t i = 0;
-    for (const lt_component *c = m->family->components; c->id && i < MAX_COMPONENTS;
+    for (const lt_component *c = m->family->components; c->id && i < LT_MAX_COMPONENTS;
          c++, i++) {
         m->prefixes[i] = prefix_in(m->store, c);
-        if (c->layout && m->prefixes[i])
-            lt_layout_view_init(
-                &m->views[i], c->layout, c->is_public, m->store, m->prefixes[i]);
+        if (!c->layout || !m->prefixes[i]) continue;
+        /* A part that no adapter names comes in the form that the denoiser has. */
+        bool is_public = c->no_adapter ? m->family->components->is_public : c->is_public;
+        lt_layout_view_init(&m->views[i], c->layout, is_public, m->store, m->prefixes[i]);
     }
 }
 
@@ -70,7 +70,7 @@ static const lt_component *component_of(
 {
     const lt_component *best = NULL;
     *prefix_size = 0;
-    for (size_t i = 0; i < MAX_COMPONENTS && m->family->components[i].id; i++) {
+    for (size_t i = 0; i < LT_MAX_COMPONENTS && m->family->components[i].id; i++) {
         size_t n = m->prefixes[i] ? strlen(m->prefixes[i]) : 0;
         if (!m->prefixes[i] || strncmp(name, m->prefixes[i], n)) continue;
         if (best && n <= *prefix_size) continue;
@@ -94,10 +94,10 @@ static bool is_embedding(const char *path)
     return false;
 }
 
-static int default_rename(const char *native, lt_rename *out)
+static bool default_rename(const char *name, lt_rename *out)
 {
-    size_t n = lt_stem_size(native, ".weight");
-    return n ? lt_rename_one(out, "%.*s", (int)n, native) : 0;
+    size_t n = lt_stem_size(name, ".weight");
+    return n && lt_rename_to(out, "%.*s", (int)n, name);
 }
 
 static lt_rest classify_rest(const lt_tensor *t, const char *native)
@@ -112,24 +112,24 @@ static lt_rest classify_rest(const lt_tensor *t, const char *native)
     return is_embedding(path) ? LT_REST_EMBEDDING : LT_REST_UNNAMED;
 }
 
-static lt_rest classify(const lt_tensor *t, const lt_component *c, const char *native,
-    lt_rename *renames, int *n_renames)
+/* Why a tensor of the component cannot be a site whatever its name. */
+static lt_rest rest_of(const lt_tensor *t, const lt_component *c, const char *native)
 {
     const lt_dtype_info *info = lt_dtype_get(t->dtype);
-    *n_renames = 0;
     if (!info->is_float) return LT_REST_NOT_FLOAT;
     if (!info->computes) return LT_REST_DTYPE;
     if (c && c->no_adapter) return LT_REST_COMPONENT;
-    if (!c) return classify_rest(t, native);
-    if (t->n_dims < 2 || t->count == 0) return classify_rest(t, native);
-    *n_renames = c->rename ? c->rename(native, renames) : default_rename(native, renames);
-    if (*n_renames && is_embedding(renames->path)) *n_renames = 0;
-    bool whole = true;
-    for (int i = 0; i < *n_renames; i++)
-        whole = whole && lt_tensor_rows(t) % renames[i].parts == 0
-            && (!renames[i].transposed || t->n_dims == 2);
-    if (!whole) *n_renames = 0;
-    return *n_renames ? LT_REST_NONE : classify_rest(t, native);
+    if (!c || t->n_dims < 2 || t->count == 0) return classify_rest(t, native);
+    return LT_REST_NONE;
+}
+
+/* The module of a weight that no layout describes. */
+static bool rename_weight(
+    const lt_tensor *t, const lt_component *c, const char *name, lt_rename *rename)
+{
+    bool named = c->rename ? c->rename(name, rename) : default_rename(name, rename);
+    if (!named || is_embedding(rename->path)) return false;
+    return !rename->transposed || t->n_dims == 2;
 }
 
 static lt_status halve(lt_model *m, lt_site *s, lt_error *err)
@@ -167,11 +167,12 @@ static lt_status keep_site(lt_model *m, const lt_site *site, const char *native,
 static lt_status add_site(lt_model *m, const lt_tensor *t, const lt_component *c,
     const char *native, const lt_rename *r, lt_error *err)
 {
-    lt_site s = { .tensor = t, .component = c, .transposed = r->transposed, .parts = 1 };
-    if (*r->native) native = r->native;
     size_t stem = lt_stem_size(native, ".weight");
-    s.rows = lt_tensor_rows(t) / r->parts;
-    s.row0 = s.rows * r->part;
+    lt_site s = { .tensor = t,
+        .component = c,
+        .rows = lt_tensor_rows(t),
+        .transposed = r->transposed,
+        .parts = 1 };
     return keep_site(m, &s, native, stem ? stem : strlen(native), r->path, err);
 }
 
@@ -204,6 +205,7 @@ static lt_status add_placed(lt_model *m, const lt_tensor *t, const lt_component 
         .component = c,
         .rows = lt_tensor_rows(t),
         .parts = 1,
+        .transposed = place->row->flags & LT_ROW_TRANSPOSED && !c->is_public,
         .swapped = place->row->flags & LT_ROW_SWAP };
     if (!c->is_public) return add_parts(m, &s, place, err);
     if (!lt_layout_native_path(place, native, sizeof native)
@@ -230,27 +232,43 @@ static bool find_place(const lt_model *m, const lt_component *c, const lt_tensor
     const char *name, lt_layout_place *place)
 {
     if (!c->layout) return false;
-    if (!lt_layout_find(&m->views[c - m->family->components], name, place)) return false;
+    if (!lt_layout_find_weight(&m->views[c - m->family->components], name, place))
+        return false;
     if (place->row->flags & LT_ROW_SWAP && lt_tensor_rows(t) % 2) return false;
+    if (place->row->flags & LT_ROW_TRANSPOSED && t->n_dims != 2) return false;
     return c->is_public || can_be_cut(place, t);
+}
+
+/* An embedding is not trained as a pair; what only the published form of a text encoder
+ * has, no loader names. */
+static bool is_nameless(
+    const lt_component *c, const char *native, const lt_layout_place *place)
+{
+    char path[512];
+    size_t stem = lt_stem_size(native, ".weight");
+    snprintf(path, sizeof path, "%.*s", (int)(stem ? stem : strlen(native)), native);
+    return is_embedding(path) || (!place->parts && !c->is_main);
 }
 
 static lt_status add_tensor(lt_model *m, size_t index, lt_error *err)
 {
     const lt_tensor *t = lt_store_at(m->store, index);
-    lt_rename renames[LT_MAX_RENAMES];
+    lt_rename rename;
     lt_layout_place place;
     size_t prefix = 0;
-    int n = 0;
     const lt_component *c = component_of(m, t->name, &prefix);
     const char *native = t->name + prefix;
+    lt_rest rest = rest_of(t, c, native);
     m->component_of[index] = c;
-    m->rest[index] = (unsigned char)classify(t, c, native, renames, &n);
-    lt_status st = LT_OK;
-    if (n && find_place(m, c, t, native, &place)) return add_placed(m, t, c, &place, err);
-    for (int i = 0; i < n && !st; i++)
-        st = add_site(m, t, c, native, &renames[i], err);
-    return st;
+    m->rest[index] = (unsigned char)rest;
+    if (rest) return LT_OK;
+    bool placed = find_place(m, c, t, native, &place);
+    if (placed && !is_nameless(c, native, &place))
+        return add_placed(m, t, c, &place, err);
+    if (!placed && rename_weight(t, c, native, &rename))
+        return add_site(m, t, c, native, &rename, err);
+    m->rest[index] = (unsigned char)classify_rest(t, native);
+    return LT_OK;
 }
 
 /* The place of each site in its native module, and the chain of a module's parts. Parts
@@ -288,27 +306,41 @@ static lt_status link_parts(lt_model *m, lt_error *err)
     return st;
 }
 
-lt_status lt_model_new(lt_model **out, const lt_store *store, lt_error *err)
+static lt_status fill(lt_model *m, lt_error *err)
 {
-    *out = NULL;
-    lt_model *m = calloc(1, sizeof *m);
-    if (!m) return lt_error_set(err, LT_ERR_NOMEM, "out of memory");
-    size_t n = lt_store_count(store);
-    m->store = store;
-    m->family = lt_family_detect(store, m->evidence, sizeof m->evidence);
+    size_t n = lt_store_count(m->store);
     find_prefixes(m);
     m->rest = lt_alloc(n, 1, err);
     m->component_of = lt_alloc(n, sizeof *m->component_of, err);
     lt_status st = m->rest && m->component_of ? LT_OK : LT_ERR_NOMEM;
     for (size_t i = 0; i < n && !st; i++)
         st = add_tensor(m, i, err);
-    if (!st) st = link_parts(m, err);
-    if (st) {
+    return st ? st : link_parts(m, err);
+}
+
+lt_status lt_model_new_of(
+    lt_model **out, const lt_store *store, const lt_family *family, lt_error *err)
+{
+    *out = NULL;
+    lt_model *m = calloc(1, sizeof *m);
+    if (!m) return lt_error_set(err, LT_ERR_NOMEM, "out of memory");
+    m->store = store;
+    m->family = family;
+    lt_status st = fill(m, err);
+    if (st)
         lt_model_free(m);
-        return st;
-    }
-    *out = m;
-    return LT_OK;
+    else
+        *out = m;
+    return st;
+}
+
+lt_status lt_model_new(lt_model **out, const lt_store *store, lt_error *err)
+{
+    char evidence[sizeof(*out)->evidence];
+    const lt_family *family = lt_family_detect(store, evidence, sizeof evidence);
+    lt_status st = lt_model_new_of(out, store, family, err);
+    if (!st) memcpy((*out)->evidence, evidence, sizeof evidence);
+    return st;
 }
 
 void lt_model_free(lt_model *m)
@@ -356,12 +388,13 @@ const lt_component *lt_model_component(const lt_model *model, const lt_tensor *t
     return model->component_of[lt_store_index(model->store, tensor)];
 }
 
-const lt_layout_view *lt_model_layout(
-    const lt_model *model, const lt_tensor *tensor, const char **name)
+const lt_layout_view *lt_model_view(const lt_model *model, const lt_component *component)
 {
-    const lt_component *c = lt_model_component(model, tensor);
-    if (!c || !c->layout) return NULL;
-    size_t i = (size_t)(c - model->family->components);
-    *name = tensor->name + strlen(model->prefixes[i]);
-    return &model->views[i];
+    if (!component->layout) return NULL;
+    return &model->views[component - model->family->components];
+}
+
+const char *lt_model_prefix(const lt_model *model, const lt_component *component)
+{
+    return model->prefixes[component - model->family->components];
 }

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* A denoiser in its other layout: tensors renamed, fused ones cut into their parts or put
+/* A model in its other layout: tensors renamed, fused ones cut into their parts or put
  * together, halves exchanged; byte for byte, as the layout's table says. */
 #include "base/map.h"
 #include "model/family.h"
 #include "ops/common.h"
+#include "ops/pipeline_files.h"
+#include "tensor/convert.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,11 +22,11 @@ struct slice {
 
 struct item {
     char *name;
-    const lt_tensor *like; /* type and all dimensions but the first */
+    const lt_tensor *like;    /* type and all dimensions but the first */
+    const lt_layout_row *row; /* NULL: the same in both */
     struct slice slices[LT_MAX_PARTS];
     size_t n_slices;
     unsigned parts; /* that it is put together from */
-    bool swapped;
     uint64_t rows;
     size_t index; /* in the writer */
 };
@@ -34,12 +36,21 @@ struct relaying {
     lt_relayout_report *report;
     lt_store *store;
     lt_model *model;
+    const lt_family *other; /* the family in the wanted layout */
     lt_writer *writer;
-    bool to_public;
+    bool to_public, several; /* components */
+    lt_output_folder folders[LT_MAX_OUTPUT_FOLDERS];
     struct item *items;
     size_t n_items, capacity;
     lt_map by_name;
     lt_arena arena;
+};
+
+/* One tensor on its way. */
+struct passage {
+    const lt_tensor *tensor;
+    const char *prefix_in, *prefix_out;
+    lt_layout_place place;
 };
 
 /* Rows and bytes of a row; a scalar is one row. */
@@ -53,10 +64,10 @@ static uint64_t row_bytes(const lt_tensor *t)
     return rows_of(t) ? t->size / rows_of(t) : 0;
 }
 
-static lt_status get_item(struct relaying *z, const char *path, const char *leaf,
-    const lt_tensor *like, struct item **item, lt_error *err)
+static lt_status get_item(struct relaying *z, const struct passage *p, const char *path,
+    struct item **item, lt_error *err)
 {
-    char *name = lt_arena_printf(&z->arena, err, "%s%s", path, leaf);
+    char *name = lt_arena_printf(&z->arena, err, "%s%s", p->prefix_out, path);
     size_t found;
     if (!name) return LT_ERR_NOMEM;
     lt_status st = lt_map_put(&z->by_name, name, z->n_items, &found, err);
@@ -65,7 +76,8 @@ static lt_status get_item(struct relaying *z, const char *path, const char *leaf
             (void **)&z->items, &z->capacity, z->n_items + 1, sizeof *z->items, err);
         if (st) return st;
         found = z->n_items++;
-        z->items[found] = (struct item){ .name = name, .like = like };
+        z->items[found] =
+            (struct item){ .name = name, .like = p->tensor, .row = p->place.row };
     }
     if (!st) *item = &z->items[found];
     return st;
@@ -75,22 +87,24 @@ static lt_status get_item(struct relaying *z, const char *path, const char *leaf
  */
 
 /* Columns of the weight that a bias belongs to: its parts follow the weight's. */
-static uint64_t columns_for(
-    const struct relaying *z, const lt_tensor *t, const char *leaf)
+static uint64_t columns_for(const struct relaying *z, const struct passage *p)
 {
-    if (strcmp(leaf, ".bias")) return lt_tensor_columns(t);
-    char name[768];
-    int stem = (int)(strlen(t->name) - strlen(leaf));
-    snprintf(name, sizeof name, "%.*s.weight", stem, t->name);
-    const lt_tensor *weight = lt_store_find(z->store, name);
-    return weight ? lt_tensor_columns(weight) : 0;
+    if (!p->place.bias) return lt_tensor_columns(p->tensor);
+    char path[480], name[768];
+    lt_layout_place weight = p->place;
+    weight.bias = false;
+    if (!lt_layout_native_name(&weight, path, sizeof path)) return 0;
+    snprintf(name, sizeof name, "%s%s", p->prefix_in, path);
+    const lt_tensor *t = lt_store_find(z->store, name);
+    return t ? lt_tensor_columns(t) : 0;
 }
 
-static lt_status cut(struct relaying *z, const lt_tensor *t, const lt_layout_place *place,
-    const char *leaf, lt_error *err)
+static lt_status cut(struct relaying *z, const struct passage *p, lt_error *err)
 {
     char path[480];
-    uint64_t first = 0, rows = rows_of(t), columns = columns_for(z, t, leaf);
+    const lt_tensor *t = p->tensor;
+    const lt_layout_place *place = &p->place;
+    uint64_t first = 0, rows = rows_of(t), columns = columns_for(z, p);
     lt_status st = LT_OK;
     for (unsigned part = 0; part < place->parts && !st; part++) {
         struct item *item = NULL;
@@ -100,11 +114,14 @@ static lt_status cut(struct relaying *z, const lt_tensor *t, const lt_layout_pla
                 err, LT_ERR_MISMATCH, "cannot be cut into %u parts", place->parts);
             return lt_store_blame(z->store, t, err);
         }
-        if (!lt_layout_public_path(place, part, path, sizeof path)) continue;
-        st = get_item(z, path, leaf, t, &item, err);
+        if (!lt_layout_public_name(place, part, path, sizeof path)) continue;
+        st = get_item(z, p, path, &item, err);
+        if (!st && item->n_slices) {
+            lt_error_set(err, LT_ERR_MISMATCH, "is a second '%s'", item->name);
+            st = lt_store_blame(z->store, t, err);
+        }
         if (st) return st;
         item->parts = 1;
-        item->swapped = place->row->flags & LT_ROW_SWAP;
         item->rows = rows;
         item->slices[item->n_slices++] = (struct slice){ t, first, rows, 0, 0 };
     }
@@ -114,24 +131,23 @@ static lt_status cut(struct relaying *z, const lt_tensor *t, const lt_layout_pla
 /* ---- to it --------------------------------------------------------------------------
  */
 
-static lt_status join(struct relaying *z, const lt_tensor *t,
-    const lt_layout_place *place, const char *leaf, lt_error *err)
+static lt_status join(struct relaying *z, const struct passage *p, lt_error *err)
 {
     char path[480];
     struct item *item = NULL;
-    if (!lt_layout_native_path(place, path, sizeof path)) return LT_OK;
-    lt_status st = get_item(z, path, leaf, t, &item, err);
+    const lt_tensor *t = p->tensor;
+    if (!lt_layout_native_name(&p->place, path, sizeof path)) return LT_OK;
+    lt_status st = get_item(z, p, path, &item, err);
     if (st) return st;
     bool alike = t->dtype == item->like->dtype && t->n_dims == item->like->n_dims
         && row_bytes(t) == row_bytes(item->like);
-    if (!alike || item->n_slices == LT_MAX_PARTS) {
+    if (!alike || item->n_slices == p->place.parts) {
         lt_error_set(err, LT_ERR_MISMATCH, "does not go with '%s' into '%s'",
             item->like->name, item->name);
         return lt_store_blame(z->store, t, err);
     }
-    item->parts = place->parts;
-    item->swapped = place->row->flags & LT_ROW_SWAP;
-    item->slices[item->n_slices++] = (struct slice){ t, 0, rows_of(t), 0, place->part };
+    item->parts = p->place.parts;
+    item->slices[item->n_slices++] = (struct slice){ t, 0, rows_of(t), 0, p->place.part };
     return LT_OK;
 }
 
@@ -160,51 +176,117 @@ static lt_status complete(struct relaying *z, struct item *item, lt_error *err)
     return LT_OK;
 }
 
-/* ---- all of it ----------------------------------------------------------------------
+/* ---- where a tensor goes ------------------------------------------------------------
  */
+
+/* Known by the table, or spelled as older programs did. */
+static bool find_place(const lt_layout_view *view, const lt_component *c,
+    const char *name, lt_layout_place *place)
+{
+    char spelled[512];
+    if (lt_layout_find(view, name, place)) return true;
+    for (const lt_respelling *r = c->respellings; r && r->end; r++) {
+        const char *at = strstr(name, r->instead);
+        if (!at) continue;
+        snprintf(spelled, sizeof spelled, "%.*s%s%s", (int)(at - name), name, r->end,
+            at + strlen(r->instead));
+        if (lt_layout_find(view, spelled, place)) return true;
+    }
+    return false;
+}
+
+/* What training leaves in a single file beside the model: its own averages, and the
+ * noise schedule, which a pipeline keeps as numbers in its scheduler's config. */
+static bool is_left_by_training(const char *name)
+{
+    static const char *const beginnings[] = { "model_ema.", "betas", "alphas_cumprod",
+        "sqrt_", "log_one_minus_", "posterior_", "denoiser.sigmas", NULL };
+    return lt_begins_with_any(name, beginnings);
+}
+
+static lt_status copy_whole(
+    struct relaying *z, const struct passage *p, const char *name, lt_error *err)
+{
+    struct item *item = NULL;
+    lt_status st = get_item(z, p, name, &item, err);
+    if (st) return st;
+    item->parts = 1;
+    item->rows = z->to_public ? rows_of(p->tensor) : 0;
+    item->slices[item->n_slices++] =
+        (struct slice){ p->tensor, 0, rows_of(p->tensor), 0, 0 };
+    return LT_OK;
+}
+
+static const char *prefix_in(const struct relaying *z, const lt_component *c)
+{
+    if (!z->several) return "";
+    return z->to_public && c->diffusers[0] ? c->diffusers[0] : c->prefixes[0];
+}
 
 static lt_status place_tensor(struct relaying *z, const lt_tensor *t, lt_error *err)
 {
-    lt_layout_place place;
-    const char *name, *leaf;
-    const lt_layout_view *view = lt_model_layout(z->model, t, &name);
-    if (!view)
-        return lt_notes_add(&z->report->unmatched, t->name, 0, err,
-            "a part of the model that has no other layout here");
-    if (!lt_layout_find_tensor(view, name, &place, &leaf))
+    const lt_component *c = lt_model_component(z->model, t);
+    const lt_component *to = c ? lt_family_component(z->other, c->id) : NULL;
+    lt_notes *unmatched = &z->report->unmatched, *dropped = &z->report->dropped;
+    if (is_left_by_training(t->name))
+        return lt_notes_add(dropped, t->name, 0, err, "training's, not the model's");
+    if (!c)
         return lt_notes_add(
-            &z->report->unmatched, t->name, 0, err, "the layout has no such tensor");
-    if (z->to_public && !place.parts)
+            unmatched, t->name, 0, err, "belongs to no part of the model");
+    if (!to)
         return lt_notes_add(
-            &z->report->dropped, t->name, 0, err, "diffusers has no such tensor");
-    return z->to_public ? cut(z, t, &place, leaf, err) : join(z, t, &place, leaf, err);
+            dropped, t->name, 0, err, "the other layout has no %s", c->title);
+    struct passage p = { .tensor = t,
+        .prefix_in = lt_model_prefix(z->model, c),
+        .prefix_out = prefix_in(z, to) };
+    const char *name = t->name + strlen(p.prefix_in);
+    const lt_layout_view *view = lt_model_view(z->model, c);
+    if (!view) return copy_whole(z, &p, name, err);
+    if (!find_place(view, c, name, &p.place))
+        return lt_notes_add(unmatched, t->name, 0, err, "the layout has no such tensor");
+    if (z->to_public && !p.place.parts)
+        return lt_notes_add(dropped, t->name, 0, err, "diffusers has no such tensor");
+    return z->to_public ? cut(z, &p, err) : join(z, &p, err);
 }
 
 static lt_status check_direction(struct relaying *z, lt_error *err)
 {
-    const lt_component *c = lt_model_family(z->model)->components;
+    const lt_family *family = lt_model_family(z->model);
     z->to_public = !strcmp(z->options->to, "diffusers");
     if (!z->to_public && strcmp(z->options->to, "single"))
         return lt_error_set(err, LT_ERR_ARG,
-            "a model is written as diffusers or single, not '%s'; an adapter needs "
-            "--base",
-            z->options->to);
+            "a model is written as diffusers or single, not '%s'", z->options->to);
     const char *why = NULL;
+    z->other = lt_family_counterpart(family);
+    if (!z->other && family->components->layout) z->other = family; /* both in one */
     if (lt_store_holds_adapter(z->store))
-        why = "is an adapter: --base tells of what model";
-    else if (!c->layout)
+        why = "is an adapter: it is written in a dialect";
+    else if (!z->other)
         why = "is of a family whose other layout is not known";
-    else if (c->is_public == z->to_public)
+    else if (family->components->is_public == z->to_public)
         why = "is in that layout already";
     if (!why) return LT_OK;
-    lt_error_set(
-        err, LT_ERR_MISMATCH, "%s (%s)", why, lt_family_title(lt_model_family(z->model)));
+    lt_error_set(err, LT_ERR_MISMATCH, "%s (%s)", why, lt_family_title(family));
     return lt_error_where(err, "%s", z->options->input);
+}
+
+/* A part of a model alone keeps bare names. */
+static bool holds_several(const struct relaying *z)
+{
+    const lt_component *first = NULL;
+    for (size_t i = 0; i < lt_store_count(z->store); i++) {
+        const lt_component *c = lt_model_component(z->model, lt_store_at(z->store, i));
+        if (!c || c == first) continue;
+        if (first) return true;
+        first = c;
+    }
+    return false;
 }
 
 static lt_status plan(struct relaying *z, lt_error *err)
 {
     lt_status st = check_direction(z, err);
+    z->several = !st && holds_several(z);
     for (size_t i = 0; i < lt_store_count(z->store) && !st; i++)
         st = place_tensor(z, lt_store_at(z->store, i), err);
     for (size_t i = 0; i < z->n_items && !st; i++)
@@ -217,22 +299,60 @@ static lt_status plan(struct relaying *z, lt_error *err)
     return lt_error_where(err, "%s", z->options->input);
 }
 
+/* ---- writing ------------------------------------------------------------------------
+ */
+
+/* The folders of a pipeline; transformers' models are called otherwise than diffusers'.
+ */
+static size_t list_folders(struct relaying *z)
+{
+    static const char *const stems[] = { "diffusion_pytorch_model", "model" };
+    size_t n = 0;
+    for (const lt_component *c = z->other->components; c->id; c++) {
+        bool text = !strncmp(c->id, "te", 2) || !strcmp(c->id, "model");
+        if (z->several && !c->diffusers[0]) continue;
+        z->folders[n++] = (lt_output_folder){ prefix_in(z, c), stems[text] };
+        if (!z->several) break;
+    }
+    return n;
+}
+
+static lt_status add_item(struct relaying *z, struct item *item, lt_error *err)
+{
+    uint64_t shape[LT_MAX_DIMS];
+    unsigned n_dims = item->like->n_dims, flags = item->row ? item->row->flags : 0;
+    memcpy(shape, item->like->shape, sizeof shape);
+    if (n_dims) shape[0] = item->rows;
+    if (flags & LT_ROW_TRANSPOSED && n_dims == 2) {
+        shape[0] = item->like->shape[1];
+        shape[1] = item->like->shape[0];
+    }
+    bool point = n_dims == 4 && shape[2] == 1 && shape[3] == 1;
+    if (flags & LT_ROW_POINTWISE && z->to_public && point) n_dims = 2;
+    if (flags & LT_ROW_POINTWISE && !z->to_public && n_dims == 2) {
+        shape[2] = shape[3] = 1;
+        n_dims = 4;
+    }
+    return lt_writer_add(
+        z->writer, item->name, item->like->dtype, n_dims, shape, &item->index, err);
+}
+
 static lt_status declare(struct relaying *z, lt_error *err)
 {
     const lt_relayout_options *o = z->options;
-    lt_output output = {
-        .path = o->output, .format = o->format, .overwrite = o->overwrite
-    };
-    lt_status st = lt_writer_new(&z->writer, &output, err);
-    for (size_t i = 0; i < z->n_items && !st; i++) {
-        struct item *item = &z->items[i];
-        uint64_t shape[LT_MAX_DIMS];
-        memcpy(shape, item->like->shape, sizeof shape);
-        if (item->like->n_dims) shape[0] = item->rows;
-        st = lt_writer_add(z->writer, item->name, item->like->dtype, item->like->n_dims,
-            shape, &item->index, err);
+    lt_output output = { .path = o->output,
+        .format = o->format,
+        .overwrite = o->overwrite,
+        .folder = lt_path_is_folder_output(o->output) };
+    if (output.folder && z->to_public) {
+        output.folders = z->folders;
+        output.n_folders = list_folders(z);
     }
-    if (!st) st = lt_metadata_set(lt_writer_metadata(z->writer), "format", "pt", err);
+    lt_status st = lt_writer_new(&z->writer, &output, err);
+    for (size_t i = 0; i < z->n_items && !st; i++)
+        st = add_item(z, &z->items[i], err);
+    if (!st && !output.folder)
+        st = lt_metadata_set(lt_writer_metadata(z->writer), "format", "pt", err);
     if (!st) st = lt_writer_plan(z->writer, LT_ORDER_REFERENCE, err);
     if (!st) st = lt_writer_begin(z->writer, LT_ORDER_REFERENCE, err);
     if (!st) st = lt_notes_add_asides(&z->report->dropped, z->store, err);
@@ -253,18 +373,41 @@ static lt_status copy_bytes(struct relaying *z, const struct item *item,
     return st;
 }
 
+static lt_status write_transposed(
+    struct relaying *z, const struct item *item, lt_error *err)
+{
+    const lt_tensor *t = item->like;
+    size_t rows = (size_t)t->shape[0], columns = (size_t)t->shape[1];
+    size_t element = lt_dtype_get(t->dtype)->bits / 8;
+    char *from = lt_alloc_work(t->size, 1, err), *to = lt_alloc_work(t->size, 1, err);
+    lt_status st = from && to ? LT_OK : LT_ERR_NOMEM;
+    if (!st) st = lt_store_read(z->store, t, 0, from, (size_t)t->size, err);
+    for (size_t i = 0; i < rows && !st; i++)
+        for (size_t j = 0; j < columns; j++)
+            memcpy(to + (j * rows + i) * element, from + (i * columns + j) * element,
+                element);
+    if (!st) st = lt_writer_put(z->writer, item->index, 0, to, (size_t)t->size, err);
+    lt_free(from);
+    lt_free(to);
+    return st;
+}
+
 static lt_status write_item(
     struct relaying *z, const struct item *item, char *room, lt_error *err)
 {
     uint64_t row = row_bytes(item->like);
+    unsigned flags = item->row ? item->row->flags : 0;
+    bool swapped = flags & LT_ROW_SWAP;
     lt_status st = LT_OK;
     const lt_tensor *t = item->slices[0].from;
-    if (item->n_slices == 1 && item->rows == rows_of(t) && !item->swapped)
+    if (flags & LT_ROW_TRANSPOSED && t->n_dims == 2)
+        return write_transposed(z, item, err);
+    if (item->n_slices == 1 && item->rows == rows_of(t) && !swapped)
         return copy_bytes(z, item, &item->slices[0], 0, 0, t->size, room, err);
     for (size_t i = 0; i < item->n_slices && !st; i++) {
         const struct slice *s = &item->slices[i];
         uint64_t from = s->first * row, to = s->at * row, size = s->rows * row;
-        uint64_t half = item->swapped ? size / 2 : 0;
+        uint64_t half = swapped ? size / 2 : 0;
         if (half && item->rows % 2) {
             lt_error_set(err, LT_ERR_MISMATCH, "has no two halves");
             return lt_store_blame(z->store, s->from, err);
@@ -279,7 +422,9 @@ static lt_status run_all(struct relaying *z, lt_error *err)
 {
     const lt_relayout_options *o = z->options;
     char *room = lt_alloc_work(CHUNK, 1, err);
-    lt_status st = room ? lt_store_open(&z->store, o->input, err) : LT_ERR_NOMEM;
+    z->store = o->store;
+    lt_status st = room ? LT_OK : LT_ERR_NOMEM;
+    if (!st && !z->store) st = lt_store_open(&z->store, o->input, err);
     if (!st) st = lt_store_usable(z->store, false, err);
     if (!st) st = lt_model_new(&z->model, z->store, err);
     if (!st) st = plan(z, err);
@@ -287,6 +432,9 @@ static lt_status run_all(struct relaying *z, lt_error *err)
     for (size_t i = 0; i < z->n_items && !st; i++)
         st = write_item(z, &z->items[i], room, err);
     lt_free(room);
+    if (!st && z->to_public && lt_path_is_folder_output(o->output))
+        st = lt_pipeline_files_write(
+            z->writer, z->model, z->other, z->several, &z->report->missing, err);
     if (!st) st = lt_writer_commit(z->writer, err);
     if (st) return st;
     z->report->tensors = z->n_items;
@@ -316,5 +464,6 @@ void lt_relayout_report_release(lt_relayout_report *r)
 {
     lt_notes_release(&r->unmatched);
     lt_notes_release(&r->dropped);
+    lt_notes_release(&r->missing);
     *r = (lt_relayout_report){ 0 };
 }

@@ -241,8 +241,8 @@ static lt_status measure_carefully(struct job *j, const struct doubles *d)
     widen(d->work_up, j->up, j->out * j->k, j->item->scale);
     widen(d->work_down, j->down, j->k * j->in, 1);
     return lt_pair_distance(j->out, j->in, (lt_pair){ d->up, d->down, j->r },
-        (lt_pair){ d->work_up, d->work_down, j->k }, &j->result->residual,
-        &energy, j->scratch, j->err);
+        (lt_pair){ d->work_up, d->work_down, j->k }, &j->result->residual, &energy,
+        j->scratch, j->err);
 }
 
 static lt_status resize_carefully(struct job *j)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* An adapter in another dialect. The base tells what each module is; from its place there
+/* An adapter in another dialect. The base, or the tables of its family, tell what each
+ * module is; from its place there
  * follows the module that the wanted dialect names. Where one dialect fuses what the
  * other keeps apart, a fused module becomes several with the same down factor and their
  * rows of the up factor, and several become one: with that down factor where all have it,
@@ -8,6 +9,7 @@
 #include "base/limits.h"
 #include "base/map.h"
 #include "ops/common.h"
+#include "ops/guess_base.h"
 #include "tensor/convert.h"
 #include "tensor/linalg.h"
 
@@ -38,9 +40,7 @@ struct target {
 struct respelling {
     const lt_respell_options *options;
     lt_respell_report *report;
-    lt_store *base;
-    lt_model *model;
-    lt_alias_map *aliases;
+    lt_guess base;
     lt_adapter *adapter;
     const lt_dialect *dialect;
     const lt_consumer *consumer; /* or NULL */
@@ -144,7 +144,8 @@ static lt_status place_piece(
     bool half = s->swapped && !s->halves;
     if (*s->path || lt_site_serves(s, lt_dialect_naming(z->dialect)))
         return place_leaf(z, module, s, half ? s->row0 : 0, s->out, piece->first, err);
-    const lt_site *end = lt_model_site(z->model, 0) + lt_model_site_count(z->model);
+    const lt_site *end =
+        lt_model_site(z->base.model, 0) + lt_model_site_count(z->base.model);
     lt_status st = LT_OK;
     const lt_site *leaf = s + 1;
     for (; leaf < end && leaf->tensor == s->tensor && !st; leaf++)
@@ -157,7 +158,7 @@ static lt_status place_piece(
 static lt_status place_module(struct respelling *z, size_t index, lt_error *err)
 {
     const lt_module *m = lt_adapter_module(z->adapter, index);
-    lt_match match = lt_alias_find(z->aliases, m->name);
+    lt_match match = lt_alias_find(z->base.aliases, m->name);
     if (!lt_kind_is_pair(m->kind))
         return note_unnamed(z, index, "this version converts plain LoRA only", err);
     if (lt_module_lacks_alpha(m))
@@ -349,7 +350,7 @@ static lt_status write_target(struct respelling *z, const struct target *t, lt_e
 static lt_status check_consumer(const struct respelling *z, lt_error *err)
 {
     const lt_consumer *c = z->consumer;
-    const lt_family *family = lt_model_family(z->model);
+    const lt_family *family = lt_model_family(z->base.model);
     if (!c) return LT_OK;
     if (!lt_consumer_takes(c, family))
         return lt_error_set(err, LT_ERR_MISMATCH, "%s loads no adapters of %s", c->title,
@@ -360,9 +361,23 @@ static lt_status check_consumer(const struct respelling *z, lt_error *err)
     return LT_OK;
 }
 
+static lt_status open_base(struct respelling *z, lt_error *err)
+{
+    lt_status st = lt_store_open(&z->base.store, z->options->base, err);
+    if (!st) st = lt_model_new(&z->base.model, z->base.store, err);
+    return st ? st : lt_alias_map_new(&z->base.aliases, z->base.model, err);
+}
+
+static lt_status guess_base(struct respelling *z, lt_error *err)
+{
+    lt_naming naming = lt_dialect_naming(z->dialect);
+    return lt_guess_base(&z->base, z->adapter, z->options->family, naming, err);
+}
+
 static lt_status open_inputs(struct respelling *z, lt_error *err)
 {
     const lt_respell_options *o = z->options;
+    z->adapter = o->adapter;
     z->consumer = o->consumer ? lt_consumer_by_id(o->consumer) : NULL;
     if (o->consumer && !z->consumer)
         return lt_error_set(err, LT_ERR_ARG,
@@ -374,11 +389,9 @@ static lt_status open_inputs(struct respelling *z, lt_error *err)
         return lt_error_set(err, LT_ERR_ARG,
             "unknown dialect '%s' (kohya, diffusers, peft or comfyui)", o->to);
     lt_status st = lt_parse_dtype(o->dtype, &z->cast, &z->dtype, err);
-    if (!st) st = lt_store_open(&z->base, o->base, err);
-    if (!st) st = lt_model_new(&z->model, z->base, err);
-    if (!st) st = lt_alias_map_new(&z->aliases, z->model, err);
-    if (!st) st = lt_adapter_open(&z->adapter, o->input, err);
+    if (!st && !z->adapter) st = lt_adapter_open(&z->adapter, o->input, err);
     if (!st) st = lt_adapter_usable(z->adapter, err);
+    if (!st) st = o->base ? open_base(z, err) : guess_base(z, err);
     if (!st) st = lt_linalg_load(err); /* for Tucker cores */
     return st ? st : check_consumer(z, err);
 }
@@ -390,7 +403,7 @@ static lt_status judge(struct respelling *z, lt_error *err)
         lt_error_set(err, LT_ERR_MISMATCH,
             "no module of the adapter fits the base: it is for %s, the base is %s",
             lt_family_title(lt_adapter_family(z->adapter)),
-            lt_family_title(lt_model_family(z->model)));
+            lt_family_title(lt_model_family(z->base.model)));
         return lt_error_where(err, "%s", lt_adapter_path(z->adapter));
     }
     if (!u->count || z->options->allow_unmatched) return LT_OK;
@@ -433,7 +446,7 @@ static lt_status write_all(struct respelling *z, lt_error *err)
         .format = o->format,
         .dialect = z->dialect,
         .overwrite = o->overwrite,
-        .family = lt_model_family(z->model) };
+        .family = lt_model_family(z->base.model) };
     lt_status st = lt_adapter_out_new(&z->out, &plan, err);
     if (st) return st;
     z->keeps_alpha =
@@ -465,16 +478,15 @@ lt_status lt_respell(
     if (!st) st = write_all(&z, err);
     if (z.adapter) report->from = lt_dialect_id(lt_adapter_dialect(z.adapter));
     if (z.dialect) report->to = lt_dialect_id(z.dialect);
+    if (z.base.model) report->family = lt_family_id(lt_model_family(z.base.model));
     lt_adapter_out_close(z.out);
     for (size_t i = 0; i < z.n_targets; i++)
         free(z.targets[i].slices);
     free(z.targets);
     lt_map_release(&z.by_name);
     lt_arena_release(&z.arena);
-    lt_alias_map_free(z.aliases);
+    lt_guess_release(&z.base);
     lt_adapter_free(z.adapter);
-    lt_model_free(z.model);
-    lt_store_close(z.base);
     lt_cost_finish(&report->cost, started);
     return st;
 }

@@ -81,6 +81,68 @@ static const struct published {
     uint64_t numel;
     const char *digest;
 } published[] = {
+    { "unet-sd1", "sd1", false, 686, 859520964,
+        "5440e5ee45fc9982a07b2e50e9d45fa082c190233ecdc9c2db30e96e9c0619eb" },
+    { "unet-sd1", "sd1", true, 686, 859520964,
+        "15576c288e64c99dc15cefbaba5fbbe9befb9eef50f288f849c5be9bb7fae742" },
+    { "unet-sd1", "sd1-inpaint", false, 686, 859535364,
+        "b2f351fedcfe7e2642c893f61738b8db15a992934adb77a16385e342cb8a8986" },
+    { "unet-sd1", "sd1-inpaint", true, 686, 859535364,
+        "4f15554f5136c7791c40576bf0feb71044f015423216d17f4a3676915ebf6acb" },
+    { "unet-sd1", "sd1-edit", false, 686, 859532484, "" },
+    { "unet-sd1", "sd1-edit", true, 686, 859532484,
+        "6f2385d502cc2ab98e0a55a96e18af75e5cbe44b70e58d3975010e32a2be0af1" },
+    { "unet-sd2", "sd2", false, 686, 865910724,
+        "190badf3351597503bc48cc8ef6d53350dab0dfabc42fac490e6f3830a649bdf" },
+    { "unet-sd2", "sd2", true, 686, 865910724,
+        "13a377e799fc6937c9714b5dc8c896b0ffedfe3e63c1fbc720da6fa51231c31f" },
+    { "unet-sd2", "sd2-inpaint", false, 686, 865925124, "" },
+    { "unet-sd2", "sd2-inpaint", true, 686, 865925124,
+        "171bf5af48405a85d36e8d7c408832702c16e2590d6f6d5ab4b0fc583939642b" },
+    { "unet-sd2", "sd2-depth", false, 686, 865913604, "" },
+    { "unet-sd2", "sd2-depth", true, 686, 865913604,
+        "391c1a9b07efdf6cedf09430bd57e525d258105dd5d47c754a2535ec472c2272" },
+    { "unet-sdxl", "sdxl", false, 1680, 2567463684,
+        "19c31fb39731512889f4373b1e3a730ef630bca78f9bfb4036b34e309d13a2d3" },
+    { "unet-sdxl", "sdxl", true, 1680, 2567463684,
+        "ac0c7e44db3da0625074a3bc5ee41b7758e1506ecbb03e830c546fc7c10f78c5" },
+    { "unet-sdxl", "sdxl-inpaint", false, 1680, 2567478084, "" },
+    { "unet-sdxl", "sdxl-inpaint", true, 1680, 2567478084,
+        "3d7cf42bb0a315d744c0acad6ddf05ebb6dc00c4766e138e60760bd713247517" },
+    { "unet-sdxl", "sdxl-edit", false, 1680, 2567475204, "" },
+    { "unet-sdxl", "sdxl-edit", true, 1680, 2567475204,
+        "6388c2236ea54fe86acb11e0c71503cffe3a9b03f5df2a05b1cc45efd11b0bec" },
+    { "unet-refiner", "refiner", false, 1220, 2259526660,
+        "23a39b3e3c0f85f03657aa50904267dce310d252cef8df7ad5998e343deabc2b" },
+    { "unet-refiner", "refiner", true, 1220, 2259526660,
+        "610d3dd5312e4909b432197a1ae1824449a28ade3285a85252745d6f020cb7fa" },
+    { "clip", "l", false, 196, 123060480,
+        "2bf08036a32f04685551ab6415405cc56dc47459f7a0a97bc5e510bf73e9f807" },
+    { "clip", "l", true, 196, 123060480,
+        "2bf08036a32f04685551ab6415405cc56dc47459f7a0a97bc5e510bf73e9f807" },
+    { "clip", "l-projection", false, 197, 123650304,
+        "b191b7aa0c60c5f5c5e028c08106168e356fc5f2d7544080f92f0f1ead9755a8" },
+    { "clip", "l-projection", true, 197, 123650304,
+        "b191b7aa0c60c5f5c5e028c08106168e356fc5f2d7544080f92f0f1ead9755a8" },
+    { "clip", "l-positions", false, 197, 123060557, "" },
+    { "clip", "l-positions", true, 196, 123060480,
+        "2bf08036a32f04685551ab6415405cc56dc47459f7a0a97bc5e510bf73e9f807" },
+    { "openclip", "g", false, 390, 694659841,
+        "305f5e85de6cdd42a5beabe8166ed6f5f53a3fcd0be44f309e6e83861fac5b85" },
+    { "openclip", "g", true, 517, 694659840,
+        "6e1a5a22ac581cde88f21b12f93d342fabc2aee43e0fef9e32b19f7337ea85ce" },
+    { "openclip-sd2", "h", false, 294, 354032641,
+        "8ceb7faa0472b9d3c6cb726db861fe30e26ae8d83c366b87078b856d3db16618" },
+    { "openclip-sd2", "h", true, 372, 340387840,
+        "0270f339f627c264e025e902ac927253471898f4156cf4f35db467cb8b271528" },
+    { "vae", "z4", false, 248, 83653863,
+        "fec7616c69c6c82d9ef2ac51d42b9dae6efe604cd12702882f87dbf5660df50b" },
+    { "vae", "z4", true, 248, 83653863,
+        "ac3b2bf6b3f520a3c581e17b639f9d90efe6413fa2632d39ab3e2677b02982f2" },
+    { "vae", "z16", false, 244, 83819683,
+        "312604292a540d82be39ff82ab2bf3dd31be817dcf88c13d8b08e299d674f4ed" },
+    { "vae", "z16", true, 244, 83819683,
+        "58c28b377ec3c5190fc3d7dd74fb8531328ca8b9991fa520f11b3ddf6d9b9f42" },
     { "flux", "dev", false, 780, 11901408320,
         "54f41176ae5ce6f91fdfafdc5e0ca4c9b5918a09822535b9b14f2056c6a176c5" },
     { "flux", "dev", true, 1160, 11901408320,
@@ -290,6 +352,17 @@ static const struct entry *entry_of(const struct list *l, const char *name)
     return bsearch(&key, l->items, l->count, sizeof *l->items, by_name);
 }
 
+/* A public module's shape: that of the native weight but for its rows. */
+static bool fits(const struct entry *p, const struct entry *e,
+    const lt_layout_place *place, uint64_t rows)
+{
+    unsigned flags = place->row->flags;
+    if (!p) return false;
+    if (flags & LT_ROW_TRANSPOSED)
+        return p->shape[0] == e->shape[1] && p->shape[1] == e->shape[0];
+    return p->shape[0] == rows && p->n_dims == (flags & LT_ROW_POINTWISE ? 2 : e->n_dims);
+}
+
 /* Each weight of a native file is made of whole public modules, in order and without
  * gaps; each of those is found in a public file and leads back. */
 static size_t check_weight(const lt_layout_view *public_view, const struct list *public,
@@ -304,17 +377,14 @@ static size_t check_weight(const lt_layout_view *public_view, const struct list 
         CHECK(lt_layout_part_rows(place, part, e->shape[0], columns, &row0, &rows));
         CHECK(row0 == next);
         next = row0 + rows;
-        CHECK(lt_layout_public_path(place, part, name, sizeof name - 8));
-        strcat(name, ".weight");
-        const struct entry *p = entry_of(public, name);
-        if (!CHECK(p && p->shape[0] == rows && p->n_dims == e->n_dims)
-            || !CHECK(lt_layout_find(public_view, name, &other))) {
+        CHECK(lt_layout_public_name(place, part, name, sizeof name));
+        if (!CHECK(fits(entry_of(public, name), e, place, rows))
+            || !CHECK(lt_layout_find_weight(public_view, name, &other))) {
             printf("    %s -> %s\n", e->name, name);
             continue;
         }
-        CHECK(other.part == part && lt_layout_native_path(&other, back, sizeof back));
-        CHECK(
-            strlen(back) + 7 == strlen(e->name) && !strncmp(back, e->name, strlen(back)));
+        CHECK(other.part == part && lt_layout_native_name(&other, back, sizeof back));
+        CHECK_STR(back, e->name);
     }
     CHECK(!place->parts || next == e->shape[0]);
     return place->parts;
@@ -333,13 +403,13 @@ static void check_round_trip(const lt_layout *layout, const char *params)
     for (size_t i = 0; i < native.count; i++) {
         lt_layout_place place;
         const struct entry *e = &native.items[i];
-        if (e->n_dims < 2 || !lt_layout_find(&from, e->name, &place)) continue;
+        if (e->n_dims < 2 || !lt_layout_find_weight(&from, e->name, &place)) continue;
         modules += check_weight(&to, &public, e, &place);
     }
     for (size_t i = 0; i < public.count; i++) {
         lt_layout_place place;
         bool matrix = public.items[i].n_dims > 1;
-        weights += matrix && lt_layout_find(&to, public.items[i].name, &place);
+        weights += matrix && lt_layout_find_weight(&to, public.items[i].name, &place);
     }
     CHECK(modules == weights && modules > 0);
     lt_store_close(a);
@@ -363,7 +433,11 @@ static void test_strangers(void)
     lt_layout_place place;
     lt_layout_view_init(&v, &lt_layout_sd3, false, store, "");
     CHECK(lt_layout_find(&v, "joint_blocks.0.x_block.mlp.fc1.weight", &place));
-    CHECK(!lt_layout_find(&v, "joint_blocks.0.x_block.mlp.fc1.bias", &place));
+    CHECK(!lt_layout_find_weight(&v, "joint_blocks.0.x_block.mlp.fc1.bias", &place));
+    CHECK(lt_layout_find(&v, "joint_blocks.0.x_block.mlp.fc1.bias", &place));
+    CHECK(place.bias);
+    CHECK(lt_layout_find(&v, "pos_embed", &place) && !place.bias);
+    CHECK(!lt_layout_find_weight(&v, "pos_embed", &place));
     CHECK(!lt_layout_find(&v, "joint_blocks.0.x_block.mlp.fc3.weight", &place));
     CHECK(!lt_layout_find(&v, "joint_blocks.x_block.mlp.fc1.weight", &place));
     CHECK(!lt_layout_find(&v, "joint_blocks.123456.x_block.mlp.fc1.weight", &place));

@@ -233,63 +233,6 @@ static void test_sdxl_fused(void)
     close_all(&o);
 }
 
-/* diffusers' names lead back to those they came from. */
-static size_t check_back(const char *ldm, bool xl)
-{
-    char name[600];
-    lt_rename there[LT_MAX_RENAMES], back[LT_MAX_RENAMES];
-    snprintf(name, sizeof name, "%s.weight", ldm);
-    if (!CHECK(lt_rename_unet(name, there) == 1)) return 0;
-    snprintf(name, sizeof name, "%s.weight", there->path);
-    int n = xl ? lt_rename_unet_diffusers_xl(name, back)
-               : lt_rename_unet_diffusers(name, back);
-    CHECK(n == 1);
-    CHECK_STR(back->path, there->path);
-    CHECK_STR(back->native, ldm);
-    return 1;
-}
-
-static size_t check_block(const char *block, int n, bool xl)
-{
-    static const char *const inside[] = { "0.in_layers.0", "0.in_layers.2",
-        "0.emb_layers.1", "0.out_layers.0", "0.out_layers.3", "0.skip_connection",
-        "1.proj_in", "1.norm", "1.transformer_blocks.0.attn1.to_q",
-        "1.transformer_blocks.9.ff.net.0.proj", "1.proj_out" };
-    char ldm[300];
-    size_t done = 0;
-    for (size_t i = 0; i < sizeof inside / sizeof *inside; i++) {
-        snprintf(ldm, sizeof ldm, "%s.%d.%s", block, n, inside[i]);
-        done += check_back(ldm, xl);
-    }
-    return done;
-}
-
-static void test_diffusers_layout(void)
-{
-    static const char *const both[] = { "input_blocks.0.0", "input_blocks.3.0.op",
-        "input_blocks.6.0.op", "middle_block.0.in_layers.2",
-        "middle_block.2.out_layers.3", "middle_block.1.proj_in",
-        "middle_block.1.transformer_blocks.3.attn2.to_k", "output_blocks.5.2.conv",
-        "out.0", "out.2", "time_embed.0", "time_embed.2", "label_emb.0.0",
-        "label_emb.0.2" };
-    size_t done = 0;
-    for (int xl = 0; xl < 2; xl++) {
-        for (size_t i = 0; i < sizeof both / sizeof *both; i++)
-            done += check_back(both[i], xl);
-        done += check_back(xl ? "output_blocks.2.2.conv" : "output_blocks.2.1.conv", xl);
-        for (int n = 1; n < (xl ? 9 : 12); n++)
-            if (n % 3) done += check_block("input_blocks", n, xl);
-        for (int n = 0; n < (xl ? 9 : 12); n++)
-            done += check_block("output_blocks", n, xl);
-    }
-    CHECK(done > 300);
-    lt_rename out[LT_MAX_RENAMES];
-    CHECK(lt_rename_unet_diffusers("some.other.weight", out) == 1 && !*out->native);
-    CHECK(lt_rename_unet_diffusers("down_blocks.0.resnets.0.conv1.bias", out) == 0);
-    CHECK(lt_rename_unet_diffusers("down_blocks.99.resnets.0.conv1.weight", out) == 1
-        && !*out->native);
-}
-
 static void test_refiner_is_not_sdxl(void)
 {
     static struct build b;
@@ -471,9 +414,8 @@ static void test_adapter_families(void)
 int main(void)
 {
     static const unit_test tests[] = { TEST(test_sd1), TEST(test_sdxl_fused),
-        TEST(test_diffusers_layout), TEST(test_refiner_is_not_sdxl), TEST(test_parts),
-        TEST(test_sd2), TEST(test_language_models), TEST(test_collision),
-        TEST(test_adapter_families) };
+        TEST(test_refiner_is_not_sdxl), TEST(test_parts), TEST(test_sd2),
+        TEST(test_language_models), TEST(test_collision), TEST(test_adapter_families) };
     temp_path(path, sizeof path, "model");
     int rc = RUN_TESTS(tests);
     unlink(path);

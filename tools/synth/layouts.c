@@ -6,55 +6,22 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const synth_unet sd15_unet = { .width = 320,
-    .levels = 4,
-    .mult = { 1, 2, 4, 4 },
-    .depth = { 1, 1, 1, 0 },
-    .mid_depth = 1,
-    .context = 768,
-    .in_channels = 4 };
-static const synth_unet sd15_inpaint_unet = { .width = 320,
-    .levels = 4,
-    .mult = { 1, 2, 4, 4 },
-    .depth = { 1, 1, 1, 0 },
-    .mid_depth = 1,
-    .context = 768,
-    .in_channels = 9 };
-static const synth_unet sd21_unet = { .width = 320,
-    .levels = 4,
-    .mult = { 1, 2, 4, 4 },
-    .depth = { 1, 1, 1, 0 },
-    .mid_depth = 1,
-    .context = 1024,
-    .in_channels = 4,
-    .linear = true };
-static const synth_unet sdxl_unet = { .width = 320,
-    .levels = 3,
-    .mult = { 1, 2, 4 },
-    .depth = { 0, 2, 10 },
-    .mid_depth = 10,
-    .context = 2048,
-    .adm = 2816,
-    .in_channels = 4,
-    .linear = true };
-static const synth_unet refiner_unet = { .width = 384,
-    .levels = 4,
-    .mult = { 1, 2, 4, 4 },
-    .depth = { 0, 4, 4, 0 },
-    .mid_depth = 4,
-    .context = 1280,
-    .adm = 2560,
-    .in_channels = 4,
-    .linear = true };
+/* A variant of one of the library's tables, as published. */
+#define TABLE(name, layout_, variant) \
+    static const synth_table name = { .layout = layout_, .params = variant }
 
-static const synth_clip clip_l = { .width = 768, .layers = 12 };
-static const synth_clip clip_l_projection = {
-    .width = 768, .layers = 12, .projection = true
-};
-static const synth_clip clip_l_ids = { .width = 768, .layers = 12, .position_ids = true };
-static const synth_openclip openclip_g = { .width = 1280, .layers = 32 };
-static const synth_openclip openclip_h = { .width = 1024, .layers = 24 };
-static const synth_vae vae_z4 = { .width = 128, .mult = { 1, 2, 4, 4 }, .latent = 4 };
+TABLE(sd15_unet, &lt_layout_unet_sd1, "sd1");
+TABLE(sd15_inpaint_unet, &lt_layout_unet_sd1, "sd1-inpaint");
+TABLE(sd21_unet, &lt_layout_unet_sd2, "sd2");
+TABLE(sdxl_unet, &lt_layout_unet_sdxl, "sdxl");
+TABLE(refiner_unet, &lt_layout_unet_refiner, "refiner");
+TABLE(clip_l, &lt_layout_clip, "l");
+TABLE(clip_l_projection, &lt_layout_clip, "l-projection");
+TABLE(clip_l_positions, &lt_layout_clip, "l-positions");
+TABLE(openclip_g, &lt_layout_openclip, "g");
+TABLE(openclip_h, &lt_layout_openclip_sd2, "h");
+TABLE(vae_z4, &lt_layout_vae, "z4");
+
 static const synth_llama llama_1b = {
     .vocab = 128256, .width = 2048, .inner = 8192, .layers = 16, .kv_width = 512
 };
@@ -66,37 +33,36 @@ struct part {
 };
 
 #define UNET "model.diffusion_model."
-#define VAE                                           \
-    {                                                 \
-        synth_rule_vae, &vae_z4, "first_stage_model." \
+#define PART(table, prefix)              \
+    {                                    \
+        synth_rule_table, &table, prefix \
     }
+#define VAE PART(vae_z4, "first_stage_model.")
 
 /* A file is its parts; a component alone has bare keys. */
 static const struct {
     const char *name;
     struct part parts[5];
 } layouts[] = {
-    { "sd15-unet", { { synth_rule_unet, &sd15_unet, "" } } },
-    { "sd15-inpaint-unet", { { synth_rule_unet, &sd15_inpaint_unet, "" } } },
-    { "sd21-unet", { { synth_rule_unet, &sd21_unet, "" } } },
-    { "sdxl-unet", { { synth_rule_unet, &sdxl_unet, "" } } },
-    { "refiner-unet", { { synth_rule_unet, &refiner_unet, "" } } },
-    { "clip-l", { { synth_rule_clip, &clip_l, "" } } },
-    { "clip-l-projection", { { synth_rule_clip, &clip_l_projection, "" } } },
-    { "openclip-g", { { synth_rule_openclip, &openclip_g, "" } } },
-    { "openclip-h", { { synth_rule_openclip, &openclip_h, "" } } },
-    { "vae-z4", { { synth_rule_vae, &vae_z4, "" } } },
+    { "sd15-unet", { PART(sd15_unet, "") } },
+    { "sd15-inpaint-unet", { PART(sd15_inpaint_unet, "") } },
+    { "sd21-unet", { PART(sd21_unet, "") } },
+    { "sdxl-unet", { PART(sdxl_unet, "") } },
+    { "refiner-unet", { PART(refiner_unet, "") } },
+    { "clip-l", { PART(clip_l, "") } },
+    { "clip-l-projection", { PART(clip_l_projection, "") } },
+    { "openclip-g", { PART(openclip_g, "") } },
+    { "openclip-h", { PART(openclip_h, "") } },
+    { "vae-z4", { PART(vae_z4, "") } },
     { "sd15",
-        { { synth_rule_unet, &sd15_unet, UNET },
-            { synth_rule_clip, &clip_l_ids, "cond_stage_model.transformer." }, VAE } },
-    { "sd21",
-        { { synth_rule_unet, &sd21_unet, UNET },
-            { synth_rule_openclip, &openclip_h, "cond_stage_model.model." }, VAE } },
-    { "sdxl",
-        { { synth_rule_unet, &sdxl_unet, UNET },
-            { synth_rule_clip, &clip_l_ids, "conditioner.embedders.0.transformer." },
-            { synth_rule_openclip, &openclip_g, "conditioner.embedders.1.model." },
+        { PART(sd15_unet, UNET), PART(clip_l_positions, "cond_stage_model.transformer."),
             VAE } },
+    { "sd21",
+        { PART(sd21_unet, UNET), PART(openclip_h, "cond_stage_model.model."), VAE } },
+    { "sdxl",
+        { PART(sdxl_unet, UNET),
+            PART(clip_l_positions, "conditioner.embedders.0.transformer."),
+            PART(openclip_g, "conditioner.embedders.1.model."), VAE } },
     { "llama-1b", { { synth_rule_llama, &llama_1b, "" } } },
 };
 
@@ -133,8 +99,6 @@ static bool find_table(const char *name, synth_table *t)
         if (rest && !t->is_public) continue;
         t->layout = l->layout;
         t->params = colon + 1;
-        for (const lt_layout_variant *v = l->layout->variants; v->id; v++)
-            if (!strcmp(v->id, colon + 1)) t->params = v->params;
         return true;
     }
     return false;

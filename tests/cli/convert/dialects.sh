@@ -114,8 +114,12 @@ run 2 convert fused.safetensors --to klingon --base native.safetensors -o x.safe
 err "unknown dialect 'klingon'"
 run 2 convert fused.safetensors --base native.safetensors -o x.safetensors
 err "go with --to"
-run 2 convert fused.safetensors --for forge -o x.safetensors
-err "--for needs --base"
+run 2 convert native.safetensors --for forge -o x.safetensors
+err "--for is for adapters"
+run 2 convert fused.safetensors --to kohya --base native.safetensors --family flux -o x.safetensors
+err "--family does not go with --to"
+run 2 convert fused.safetensors --family flux -o x.safetensors
+err "go with --to"
 run 2 convert fused.safetensors --to kohya --base native.safetensors --ema drop -o x.safetensors
 err "--ema does not go with --to"
 run 3 convert fused.safetensors --to diffusers --base "$sd/base.safetensors" -o x.safetensors
@@ -151,10 +155,11 @@ done
 same plain.data again.data
 run 3 convert native.safetensors --to single -o x.safetensors
 err "is in that layout already"
-run 3 convert "$sd/base.safetensors" --to diffusers -o x.safetensors
+run 3 convert "$llm/base" --to diffusers -o x.safetensors
 err "other layout is not known"
+# Without a base an adapter of a published model is known; this one is too small.
 run 3 convert fused.safetensors --to diffusers -o x.safetensors
-err "is an adapter: --base tells of what model"
+err "give --base"
 run 2 convert native.safetensors --to kohya -o x.safetensors
 err "a model is written as diffusers or single, not 'kohya'"
 run 2 convert native.safetensors --to diffusers --dtype f16 -o x.safetensors
