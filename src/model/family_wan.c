@@ -3,7 +3,8 @@
  */
 #include "model/family_dit.h"
 
-static const char *const wan_blocks[] = { "blocks.", NULL };
+static const char *const wan_blocks[] = { "blocks.", "vace_blocks.", "face_adapter.",
+    NULL };
 
 static bool wan_standard(const char *path)
 {

@@ -239,6 +239,26 @@ WAN_I2V = Mini("wan", "d=64 f=96 n=2 i=36 o=16 x=2 e=1", diffusers.WanTransforme
                       encoder_hidden_states=(1, 512, 4096),
                       encoder_hidden_states_image=(1, 7, 1280)), name="wan-i2v")
 
+
+
+def convert_flf2v(tensors):
+    """The positions are not among what diffusers' loader renames, only in its script."""
+    positions = tensors.pop("img_emb.emb_pos")
+    return WAN(tensors) | {"condition_embedder.image_embedder.pos_embed": positions}
+
+
+WAN_FLF2V = Mini("wan", "d=64 f=96 n=2 i=36 o=16 x=2 e=1 p=1", diffusers.WanTransformer3DModel,
+                 {**WAN_CONFIG, "in_channels": 36, "image_dim": 1280, "added_kv_proj_dim": 64,
+                  "pos_embed_seq_len": 514}, convert_flf2v,
+                 inputs({"timestep": STEP}, hidden_states=(1, 36, 2, 6, 4),
+                        encoder_hidden_states=(1, 512, 4096),
+                        encoder_hidden_states_image=(2, 257, 1280)), name="wan-flf2v")
+WAN_VACE = Mini("wan", "d=64 f=96 n=3 i=16 o=16 v=2 w=1", diffusers.WanVACETransformer3DModel,
+                {**WAN_CONFIG, "num_layers": 3, "in_channels": 16, "vace_layers": [0, 2]}, WAN,
+                inputs({"timestep": STEP}, hidden_states=(1, 16, 2, 6, 4),
+                       encoder_hidden_states=(1, 5, 4096), control_hidden_states=(1, 96, 2, 6, 4)),
+                name="wan-vace")
+
 # ---- Lightricks and NVIDIA -----------------------------------------------------------
 
 LTX = Mini("ltx", "d=64 n=2", diffusers.LTXVideoTransformer3DModel,
@@ -258,4 +278,4 @@ COSMOS = Mini("cosmos-predict2", "d=64 h=16 n=2 i=17 c=32 a=24", diffusers.Cosmo
                      encoder_hidden_states=(1, 5, 32)))
 
 MINIS = (FLUX, CHROMA, FLUX2, HUNYUAN_VIDEO, SD3, AURAFLOW, PIXART, LUMINA, ZIMAGE, QWEN, WAN_T2V,
-         WAN_I2V, LTX, COSMOS)
+         WAN_I2V, WAN_FLF2V, WAN_VACE, LTX, COSMOS)

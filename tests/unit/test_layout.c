@@ -213,6 +213,22 @@ static const struct published {
         "7f08a28c90e6d80a135131552e4c46d5ecad5900eaf43b825e90bb99bcbb30f8" },
     { "hunyuan-image", "refiner", true, 1260, 15027012160,
         "26308cbfd5e8ac7b0db2a4d2af731e1abbbf249985ed4e6bcfda849af6a6e821" },
+    { "wan", "2.1-flf2v-14B", false, 1304, 16395536704,
+        "c99ea19cb41c6c7fef7aab710ba35f47abd0a9cb92e5ef993b8b9cbc31a63b57" },
+    { "wan", "2.1-flf2v-14B", true, 1304, 16395536704,
+        "54164a97eafb54e79d8573c35006e587b57902b713038e38c36d8e4d0edb93e4" },
+    { "wan", "2.1-vace-1.3B", false, 1264, 2153972032,
+        "6c7e6630ffd0cd50c5cfdc5da482d6c83b0c57dd3b336a3507723e7049048f38" },
+    { "wan", "2.1-vace-1.3B", true, 1264, 2153972032,
+        "35d1e6eb2c3adfac4134a98ab3cd6955d8749a62fced5d27a8ad1ce220042944" },
+    { "wan", "2.1-vace-14B", false, 1331, 17337592896,
+        "def4fe3bbf872a004a2fa7ce479932c30d75c25d89f093de819485cb8dfbab92" },
+    { "wan", "2.1-vace-14B", true, 1331, 17337592896,
+        "75f1f82f43ebabfa592cbc0b89f638ad614d05d8ccfb3b749a4b35013f423960" },
+    { "wan", "2.2-animate-14B", false, 1378, 17252080448,
+        "430b83e2f4041ddaf5f30906b6bc0e1c4c720b2b79e30bdb9de78777243c9644" },
+    { "wan", "2.2-animate-14B", true, 1394, 17252080448,
+        "083466da9285ea8535562a403d4fc1b53200df7d6c47ea9d9ef578a2c63d471d" },
 };
 
 #define N_PUBLISHED (sizeof published / sizeof *published)
@@ -460,6 +476,10 @@ static const struct recognised {
     { "cosmos-predict2", "14B-t2i", "cosmos-predict2", 360, { NULL, NULL }, false },
     { "ltx", "2B", "ltx", 0, { NULL, NULL }, false },
     { "ltx", "13B", "ltx", 0, { NULL, NULL }, false },
+    { "wan", "2.1-flf2v-14B", "wan", 480, { NULL, NULL }, false },
+    { "wan", "2.1-vace-1.3B", "wan", 466, { NULL, NULL }, false },
+    { "wan", "2.1-vace-14B", "wan", 489, { NULL, NULL }, false },
+    { "wan", "2.2-animate-14B", "wan", 504, { NULL, NULL }, false },
 };
 
 /* A file with the list's shapes whose data is a hole. */
