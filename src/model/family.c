@@ -58,6 +58,8 @@ const lt_family *const lt_families[] = {
     &lt_family_anima,
     &lt_family_cosmos,
     &lt_family_cosmos_diffusers,
+    &lt_family_ltx2,
+    &lt_family_ltx2_diffusers,
     &lt_family_ltx,
     &lt_family_ltx_diffusers,
     &lt_family_wan,

@@ -88,6 +88,7 @@ extern const lt_family lt_family_qwen, lt_family_anima;
 extern const lt_family lt_family_cosmos, lt_family_cosmos_diffusers;
 extern const lt_family lt_family_wan, lt_family_wan_diffusers;
 extern const lt_family lt_family_ltx, lt_family_ltx_diffusers;
+extern const lt_family lt_family_ltx2, lt_family_ltx2_diffusers;
 extern const lt_family lt_family_refiner, lt_family_refiner_diffusers;
 extern const lt_family lt_family_clip, lt_family_openclip;
 extern const lt_family lt_family_vae, lt_family_vae_diffusers;

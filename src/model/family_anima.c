@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Cosmos-Predict2 and Anima, which is the same trunk with an adapter for its text
+/* Cosmos-Predict2 and 2.5, Cosmos-Transfer2.5, and Anima, which is the same trunk with an adapter for its text
  * encoder. Adapters of the trunk alone are told by its width: 2048 is taken for Anima's.
  */
 #include "model/family_dit.h"
@@ -89,7 +89,7 @@ static const lt_component cosmos_public[] = {
     { 0 },
 };
 
-#define COSMOS_TRAITS .id = "cosmos-predict2", .title = "Cosmos-Predict2"
+#define COSMOS_TRAITS .id = "cosmos-predict2", .title = "Cosmos-Predict2 and 2.5"
 
 const lt_family lt_family_cosmos = {
     COSMOS_TRAITS,

@@ -11,6 +11,7 @@ const lt_named_layout lt_layouts[] = {
     { "anima", &lt_layout_anima },
     { "flux2", &lt_layout_flux2 },
     { "ltx", &lt_layout_ltx },
+    { "ltx2", &lt_layout_ltx2 },
     { "auraflow", &lt_layout_auraflow },
     { "pixart", &lt_layout_pixart },
     { "lumina", &lt_layout_lumina },

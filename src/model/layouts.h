@@ -11,7 +11,7 @@ extern const lt_layout lt_layout_wan;
 extern const lt_layout lt_layout_qwen_image;
 extern const lt_layout lt_layout_cosmos_predict2, lt_layout_anima;
 extern const lt_layout lt_layout_flux2;
-extern const lt_layout lt_layout_ltx;
+extern const lt_layout lt_layout_ltx, lt_layout_ltx2;
 extern const lt_layout lt_layout_auraflow;
 extern const lt_layout lt_layout_pixart;
 extern const lt_layout lt_layout_lumina, lt_layout_zimage;

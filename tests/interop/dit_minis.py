@@ -268,6 +268,38 @@ LTX = Mini("ltx", "d=64 n=2", diffusers.LTXVideoTransformer3DModel,
                    "num_frames": 2, "height": 3, "width": 2},
                   hidden_states=(1, 12, 128), encoder_hidden_states=(1, 5, 4096)))
 
+LTX2_CONFIG = {**STREAMS, "cross_attention_dim": 64, "audio_num_attention_heads": 4,
+               "audio_attention_head_dim": 8, "audio_cross_attention_dim": 32,
+               "rope_type": "split", "cross_attn_timestep_scale_multiplier": 1}
+
+
+def ltx2_inputs(text, audio_text):
+    return inputs({"timestep": STEP[None], "sigma": STEP, "num_frames": 2, "height": 3, "width": 2,
+                   "audio_num_frames": 4, "encoder_attention_mask": torch.tensor([[1, 1, 1, 1, 0]]),
+                   "audio_encoder_attention_mask": torch.tensor([[1, 1, 1, 1, 0]])},
+                  hidden_states=(1, 12, 128), audio_hidden_states=(1, 4, 128),
+                  encoder_hidden_states=(1, 5, text),
+                  audio_encoder_hidden_states=(1, 5, audio_text))
+
+
+LTX2 = Mini("ltx2", "d=64 a=32 h=4 n=2 m=6 v=384 u=192 f=2 p=1 c=48",
+            diffusers.LTX2VideoTransformer3DModel, {**LTX2_CONFIG, "caption_channels": 48},
+            by_diffusers("convert_ltx2_transformer_to_diffusers"), ltx2_inputs(48, 48))
+
+
+def convert_ltx25(tensors):
+    """What 2.3 and 2.5 have more is not among what diffusers' loader renames, only in its script."""
+    return LTX2.converter({name.replace("prompt_adaln_single", "prompt_adaln"): tensor
+                           for name, tensor in tensors.items()})
+
+
+LTX25 = Mini("ltx2", "d=64 a=32 h=4 n=2 m=9 v=576 u=288 w=2 g=2 q=1 k=1",
+             diffusers.LTX2VideoTransformer3DModel,
+             {**LTX2_CONFIG, "gated_attn": True, "audio_gated_attn": True, "cross_attn_mod": True,
+              "audio_cross_attn_mod": True, "use_prompt_embeddings": False, "perturbed_attn": True,
+              "ff_bias": False, "use_keyframes_abs_pos_embedding": True},
+             convert_ltx25, ltx2_inputs(64, 32), name="ltx2.5")
+
 # diffusers appends the mask of padding, a channel, with torchvision, which is not needed elsewhere:
 # here the input has it already.
 COSMOS = Mini("cosmos-predict2", "d=64 h=16 n=2 i=17 c=32 a=24", diffusers.CosmosTransformer3DModel,
@@ -277,5 +309,22 @@ COSMOS = Mini("cosmos-predict2", "d=64 h=16 n=2 i=17 c=32 a=24", diffusers.Cosmo
               inputs({"timestep": LEVEL}, hidden_states=(1, 17, 2, 6, 4),
                      encoder_hidden_states=(1, 5, 32)))
 
+
+class CosmosTransfer(diffusers.CosmosTransformer3DModel):
+    """Given text and image beside each other, which the model takes as a pair."""
+
+    def forward(self, encoder_hidden_states, image, **others):
+        return super().forward(encoder_hidden_states=(encoder_hidden_states, image), **others)
+
+
+COSMOS_25 = Mini("cosmos-predict2", "d=64 h=16 n=2 i=17 c=32 a=24 p=1 x=2 e=1", CosmosTransfer,
+                 {**COSMOS.config, "use_crossattn_projection": True,
+                  "crossattn_proj_in_channels": 100352, "encoder_hidden_states_channels": 32,
+                  "img_context_dim_in": 1152, "img_context_dim_out": 64},
+                 COSMOS.converter,
+                 inputs({"timestep": LEVEL}, hidden_states=(1, 17, 2, 6, 4),
+                        encoder_hidden_states=(1, 5, 100352), image=(1, 7, 1152)),
+                 name="cosmos-transfer2.5")
+
 MINIS = (FLUX, CHROMA, FLUX2, HUNYUAN_VIDEO, SD3, AURAFLOW, PIXART, LUMINA, ZIMAGE, QWEN, WAN_T2V,
-         WAN_I2V, WAN_FLF2V, WAN_VACE, LTX, COSMOS)
+         WAN_I2V, WAN_FLF2V, WAN_VACE, LTX, LTX2, LTX25, COSMOS, COSMOS_25)
