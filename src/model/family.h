@@ -14,6 +14,7 @@ typedef struct lt_base_sign {
     unsigned n_dims;   /* 0: any */
     unsigned widening; /* not 0: shape[1] == widening * shape[0] */
     bool absent;
+    uint64_t columns; /* not 0: shape[1] */
 } lt_base_sign;
 
 /* What a module of an adapter shows: any one is enough. */
@@ -89,6 +90,16 @@ extern const lt_family lt_family_cosmos, lt_family_cosmos_diffusers;
 extern const lt_family lt_family_wan, lt_family_wan_diffusers;
 extern const lt_family lt_family_ltx, lt_family_ltx_diffusers;
 extern const lt_family lt_family_ltx2, lt_family_ltx2_diffusers;
+extern const lt_family lt_family_hunyuan_video15, lt_family_hunyuan_video15_fused,
+    lt_family_hunyuan_video15_diffusers;
+extern const lt_family lt_family_mochi, lt_family_mochi_diffusers;
+extern const lt_family lt_family_sana_video, lt_family_sana_video_diffusers,
+    lt_family_sana_sprint, lt_family_sana_sprint_diffusers, lt_family_sana,
+    lt_family_sana_diffusers;
+extern const lt_family lt_family_hidream;
+extern const lt_family lt_family_cogvideox, lt_family_cogview4;
+extern const lt_family lt_family_kandinsky5;
+extern const lt_family lt_family_bria, lt_family_longcat_image, lt_family_ovis_image;
 extern const lt_family lt_family_refiner, lt_family_refiner_diffusers;
 extern const lt_family lt_family_clip, lt_family_openclip;
 extern const lt_family lt_family_vae, lt_family_vae_diffusers;

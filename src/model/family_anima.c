@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Cosmos-Predict2 and 2.5, Cosmos-Transfer2.5, and Anima, which is the same trunk with an adapter for its text
- * encoder. Adapters of the trunk alone are told by its width: 2048 is taken for Anima's.
+/* Cosmos-Predict2 and 2.5, Cosmos-Transfer2.5, and Anima, which is the same trunk with an
+ * adapter for its text encoder. Adapters of the trunk alone are told by its width: 2048
+ * is taken for Anima's.
  */
 #include "model/family_dit.h"
 

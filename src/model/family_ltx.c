@@ -25,9 +25,12 @@ static const lt_base_sign ltx_public_base[] = {
     { 0 },
 };
 static const lt_adapter_sign ltx_adapter[] = {
-    { "diffusion_model.transformer_blocks.#.attn#.to_", 0, 2 },
-    { "transformer.transformer_blocks.#.attn#.to_", 0, 2 },
-    { "lora_unet_transformer_blocks.#.attn#.to_", 0, 2 },
+    { "diffusion_model.transformer_blocks.#.attn#.to_", 2048, 2 },
+    { "transformer.transformer_blocks.#.attn#.to_", 2048, 2 },
+    { "lora_unet_transformer_blocks.#.attn#.to_", 2048, 2 },
+    { "diffusion_model.transformer_blocks.#.attn2.to_", 4096, 2 },
+    { "transformer.transformer_blocks.#.attn2.to_", 4096, 2 },
+    { "lora_unet_transformer_blocks.#.attn2.to_", 4096, 2 },
     { 0 },
 };
 
