@@ -176,7 +176,7 @@ static lt_status put_native(lt_alias_map *m, size_t index, lt_error *err)
     return put_path(m, index, s->native, err);
 }
 
-/* Other names of the native module, or of its first three parts. */
+/* Other names of the native module, of its first three parts, or of each. */
 static lt_status put_aliases(lt_alias_map *m, size_t index, lt_error *err)
 {
     const lt_site *s = lt_model_site(m->model, index);
@@ -186,9 +186,11 @@ static lt_status put_aliases(lt_alias_map *m, size_t index, lt_error *err)
     for (const lt_layout_alias *a = layout ? layout->aliases : NULL; a && a->name && !st;
          a++) {
         bool some = a->parts == 3 && s->parts > 3 && s->part == 0;
-        if (a->parts ? !some : !is_native_head(s)) continue;
-        if (!lt_layout_alias_name(a, s->native, name, sizeof name)) continue;
-        m->how = some ? HEAD_OF_3 : how_native(s);
+        bool one = a->parts == 1 && s->parts > 1;
+        if (a->parts ? !some && !one : !is_native_head(s)) continue;
+        if (!lt_layout_alias_name(a, s->native, one ? s->part : 0, name, sizeof name))
+            continue;
+        m->how = one ? AS_IT_IS : some ? HEAD_OF_3 : how_native(s);
         st = put_path(m, index, name, err);
     }
     return st;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* HunyuanVideo 1.5, as published and as ComfyUI repackaged it, with q, k and v fused. */
+/* HunyuanVideo 1.5, as published and as ComfyUI repackaged it, with q, k and v fused.
+ * Diffusers' layout is seen from the latter, which knows adapters of both. */
 #include "model/family_dit.h"
 
 static const char *const hunyuan15_blocks[] = { "double_blocks.", "transformer_blocks.",
@@ -69,7 +70,7 @@ static const lt_base_sign hunyuan_video15_diffusers_base[] = {
     { 0 },
 };
 static const lt_component hunyuan_video15_diffusers[] = {
-    { DIT_PUBLIC(&lt_layout_hunyuan_video15), .is_standard = hunyuan15_standard },
+    { DIT_PUBLIC(&lt_layout_hunyuan_video15_fused), .is_standard = hunyuan15_standard },
     HUNYUAN15_PARTS,
     { 0 },
 };

@@ -3,11 +3,22 @@
  * PixArt's unless they change a convolution, those of SANA-Video Sana's. */
 #include "model/family_dit.h"
 
+#include <string.h>
+
 static const char *const sana_blocks[] = { "blocks.", "transformer_blocks.", NULL };
 
 static bool sana_standard(const char *path)
 {
     return lt_begins_with_any(path, sana_blocks);
+}
+
+/* Nothing adapts the convolutions of a channel each: LoRA of them needs a rank of as many
+ * channels. */
+static int sana_rename(const char *native, lt_rename out[LT_MAX_RENAMES])
+{
+    size_t n = lt_stem_size(native, ".weight");
+    bool depthwise = strstr(native, ".depth_conv.") || strstr(native, ".conv_depth.");
+    return n && !depthwise ? lt_rename_one(out, "%.*s", (int)n, native) : 0;
 }
 
 #define SANA_PARTS                                                                       \
@@ -22,7 +33,8 @@ static const lt_base_sign sana_video_base[] = {
     { 0 },
 };
 static const lt_component sana_video[] = {
-    { DIT_NATIVE(&lt_layout_sana_video), .is_standard = sana_standard },
+    { DIT_NATIVE(&lt_layout_sana_video), .rename = sana_rename,
+        .is_standard = sana_standard },
     SANA_PARTS,
     { 0 },
 };
@@ -34,7 +46,8 @@ static const lt_base_sign sana_video_diffusers_base[] = {
     { 0 },
 };
 static const lt_component sana_video_diffusers[] = {
-    { DIT_PUBLIC(&lt_layout_sana_video), .is_standard = sana_standard },
+    { DIT_PUBLIC(&lt_layout_sana_video), .rename = sana_rename,
+        .is_standard = sana_standard },
     SANA_PARTS,
     { 0 },
 };
@@ -47,7 +60,8 @@ static const lt_base_sign sana_sprint_base[] = {
     { 0 },
 };
 static const lt_component sana_sprint[] = {
-    { DIT_NATIVE(&lt_layout_sana_sprint), .is_standard = sana_standard },
+    { DIT_NATIVE(&lt_layout_sana_sprint), .rename = sana_rename,
+        .is_standard = sana_standard },
     SANA_PARTS,
     { 0 },
 };
@@ -60,7 +74,8 @@ static const lt_base_sign sana_sprint_diffusers_base[] = {
     { 0 },
 };
 static const lt_component sana_sprint_diffusers[] = {
-    { DIT_PUBLIC(&lt_layout_sana_sprint), .is_standard = sana_standard },
+    { DIT_PUBLIC(&lt_layout_sana_sprint), .rename = sana_rename,
+        .is_standard = sana_standard },
     SANA_PARTS,
     { 0 },
 };
@@ -83,7 +98,7 @@ static const lt_adapter_sign sana_adapter[] = {
     { 0 },
 };
 static const lt_component sana[] = {
-    { DIT_NATIVE(&lt_layout_sana), .is_standard = sana_standard },
+    { DIT_NATIVE(&lt_layout_sana), .rename = sana_rename, .is_standard = sana_standard },
     SANA_PARTS,
     { 0 },
 };
@@ -96,7 +111,7 @@ static const lt_base_sign sana_diffusers_base[] = {
     { 0 },
 };
 static const lt_component sana_diffusers[] = {
-    { DIT_PUBLIC(&lt_layout_sana), .is_standard = sana_standard },
+    { DIT_PUBLIC(&lt_layout_sana), .rename = sana_rename, .is_standard = sana_standard },
     SANA_PARTS,
     { 0 },
 };

@@ -131,12 +131,16 @@ static bool write_path(const char *prefix, unsigned index, const char *name, siz
     return length >= 0 && (size_t)length < size;
 }
 
-bool lt_layout_alias_name(
-    const lt_layout_alias *alias, const char *native, char *dst, size_t size)
+bool lt_layout_alias_name(const lt_layout_alias *alias, const char *native, unsigned part,
+    char *dst, size_t size)
 {
     unsigned index;
-    const char *rest = match_group(alias->native, native, &index);
-    return rest && !*rest && write_path(alias->name, index, "", 0, dst, size);
+    char path[160];
+    const char *rest = match_group(alias->native, native, &index), *name;
+    size_t n = rest && !*rest ? word(alias->name, part, &name) : 0;
+    if (!n || n >= sizeof path) return false;
+    snprintf(path, sizeof path, "%.*s", (int)n, name);
+    return write_path(path, index, "", 0, dst, size);
 }
 
 bool lt_layout_native_path(const lt_layout_place *place, char *dst, size_t size)

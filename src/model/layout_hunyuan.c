@@ -274,8 +274,15 @@ static const lt_layout_variant video15_variants[] = {
 
 static const lt_layout_alias video15_aliases[] = { TWO_STREAMS_ALIASES, ALIASES_15,
     { 0 } };
+/* and of what was published apart */
+#define PARTS(stream)                                                              \
+    {                                                                              \
+        DOUBLE stream "_attn_q " DOUBLE stream "_attn_k " DOUBLE stream "_attn_v", \
+            DOUBLE stream "_attn_qkv", 1                                           \
+    }
+
 static const lt_layout_alias video15_fused_aliases[] = { TWO_STREAMS_ALIASES,
-    FUSED_ALIASES, ALIASES_15, { 0 } };
+    FUSED_ALIASES, ALIASES_15, PARTS("img"), PARTS("txt"), { 0 } };
 
 const lt_layout lt_layout_hunyuan_video15 = { video15_groups, video15_variants,
     video15_aliases };

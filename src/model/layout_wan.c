@@ -3,9 +3,9 @@
  * channels and in 2.1 attends to an embedding of the image too, with positions when there
  * are two images (FLF2V). VACE has a second stack of blocks; Animate looks at faces after
  * every fifth block (its motion encoder, which no adapter changes, is not listed). An
- * A14B model of 2.2 is two denoisers of this layout. The norm that has weights is the
- * third in native names and the second in public ones; the modulations are tables of
- * their own. */
+ * A14B model of 2.2 is two denoisers of this layout. SkyReels V2 (Skywork) may be told
+ * the rate of the frames. The norm that has weights is the third in native names and the
+ * second in public ones; the modulations are tables of their own. */
 #include "model/layouts.h"
 
 #define B LT_ROW_BIAS
@@ -65,6 +65,13 @@ static const lt_layout_row vace_whole[] = {
     { 0 },
 };
 
+static const lt_layout_row rate[] = {
+    { "fps_embedding", NULL, "2,d", 0, 0 },
+    { "fps_projection.0", "fps_projection.net.0.proj", "d,d", B, 0 },
+    { "fps_projection.2", "fps_projection.net.2", "6d,d", B, 0 },
+    { 0 },
+};
+
 static const lt_layout_row face_block[] = {
     { "linear1_q", "to_q", "d,d", B, 0 },
     { "linear1_kv", "to_k to_v", "2d,d", B, 0 },
@@ -109,6 +116,7 @@ static const lt_layout_group groups[] = {
     { "face_adapter.fuser_blocks.#.", "face_adapter.#.", 'a', 0, LT_SPAN_ALL,
         face_block },
     { "", "", 'b', 0, LT_SPAN_ALL, face_whole },
+    { "", "", 'r', 0, LT_SPAN_ALL, rate },
     { "", "", 0, 0, LT_SPAN_ALL, whole },
     { 0 },
 };
@@ -124,6 +132,7 @@ static const lt_layout_variant variants[] = {
     { "2.1-vace-14B", "d=5120 f=13824 n=40 i=16 o=16 v=8 w=1" },
     { "2.2-animate-14B", "d=5120 h=128 f=13824 n=40 i=36 o=16 x=40 e=1 a=8 b=1" },
     { "2.2-i2v-A14B", "d=5120 f=13824 n=40 i=36 o=16 x=0 e=0" },
+    { "skyreels-v2-df-1.3B", "d=1536 f=8960 n=30 i=16 o=16 r=1" },
     { "2.2-ti2v-5B", "d=3072 f=14336 n=30 i=48 o=48 x=0 e=0" },
     { 0 },
 };

@@ -86,7 +86,9 @@ static bool is_embedding(const char *path)
     static const char *const leaves[] = { "embed_tokens", "wte", "wpe", "word_embeddings",
         "position_embeddings", "token_type_embeddings", "token_embedding",
         "position_embedding", "positional_embedding", "embed_in", "shared",
-        "relative_attention_bias", "tok_embeddings", "embed_positions", "pos_embed" };
+        "relative_attention_bias", "tok_embeddings", "embed_positions", "pos_embed",
+        "embed", "cond_type_embedding", "cond_type_embed", "addition_t_embedding",
+        "fps_embedding" };
     const char *leaf = strrchr(path, '.');
     leaf = leaf ? leaf + 1 : path;
     for (size_t i = 0; i < sizeof leaves / sizeof *leaves; i++)

@@ -81,9 +81,14 @@ SPELLINGS = {
 }
 
 
+# Embeddings that are looked up, and convolutions of a channel each: nothing adapts them.
+NOT_ADAPTED = "cond_type_embedding", "cond_type_embed", "depth_conv.conv", "conv_depth"
+
+
 def paths_of(model):
     return [name[:-len(".weight")] for name, t in load_file(model).items()
-            if name.endswith(".weight") and t.ndim > 1]
+            if name.endswith(".weight") and t.ndim > 1
+            and not name.endswith(tuple(f"{path}.weight" for path in NOT_ADAPTED))]
 
 
 def random_factors(model, paths):

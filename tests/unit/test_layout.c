@@ -353,6 +353,14 @@ static const struct published {
         "730c4bae623f2771d0af538ab679c71c467e52c275f388ef436f446e43c2a035" },
     { "ovis-image", "7B", true, 583, 7370449728,
         "730c4bae623f2771d0af538ab679c71c467e52c275f388ef436f446e43c2a035" },
+    { "wan", "skyreels-v2-df-1.3B", false, 830, 1435525696,
+        "b65e82bd5bb75277fe02787aaaacbe75331ce35f3d8374417621a4711774a232" },
+    { "wan", "skyreels-v2-df-1.3B", true, 830, 1435525696,
+        "0db68ec0634806c396f72dd1ea832dbe1a801aecb6bcfda620de7782a505c08a" },
+    { "qwen-image", "layered", false, 1934, 20430407232,
+        "d028a7ff89310e199b8a398c58ed26510bae912612f8a7ed7bf08bd33a49c612" },
+    { "qwen-image", "layered", true, 1934, 20430407232,
+        "d028a7ff89310e199b8a398c58ed26510bae912612f8a7ed7bf08bd33a49c612" },
 };
 
 #define N_PUBLISHED (sizeof published / sizeof *published)
@@ -547,8 +555,8 @@ static void test_aliases(void)
                     char name[240], *dot = strrchr(native.items[i].name, '.');
                     if (!dot || strcmp(dot, ".weight")) continue;
                     *dot = '\0';
-                    found +=
-                        lt_layout_alias_name(a, native.items[i].name, name, sizeof name);
+                    found += lt_layout_alias_name(
+                        a, native.items[i].name, 0, name, sizeof name);
                 }
                 free(native.items);
             }
@@ -635,6 +643,8 @@ static const struct recognised {
     { "bria", "fibo", "bria", 0, { "flux", "flux" }, false },
     { "longcat-image", "longcat-image", "longcat-image", 0, { "flux", "flux" }, false },
     { "ovis-image", "7B", "ovis-image", 0, { "flux", "flux" }, false },
+    { "wan", "skyreels-v2-df-1.3B", "wan", 300, { NULL, NULL }, false },
+    { "qwen-image", "layered", "qwen-image", 840, { NULL, NULL }, false },
 };
 
 /* A file with the list's shapes whose data is a hole. */
