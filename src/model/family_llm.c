@@ -3,6 +3,7 @@
  * wrappers are what a task head puts in front of the bare model's names or drops. */
 #include "model/family.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static const char *const llama_wrappers[] = { "model.", "language_model.", NULL };
@@ -32,6 +33,17 @@ int lt_rename_gpt2(const char *native, lt_rename out[LT_MAX_RENAMES])
     return count;
 }
 
+/* Files of GPT-NeoX call the head embed_out, and so did transformers before 5. */
+static int rename_neox(const char *native, lt_rename out[LT_MAX_RENAMES])
+{
+    size_t n = lt_stem_size(native, ".weight");
+    if (strcmp(native, "embed_out.weight"))
+        return n ? lt_rename_one(out, "%.*s", (int)n, native) : 0;
+    int count = lt_rename_one(out, "lm_head");
+    snprintf(out->native, sizeof out->native, "embed_out");
+    return count;
+}
+
 static const lt_component gpt2_components[] = {
     LLM_COMPONENT(gpt2_wrappers, lt_rename_gpt2), { 0 }
 };
@@ -39,7 +51,7 @@ static const lt_component bert_components[] = { LLM_COMPONENT(bert_wrappers, NUL
     { 0 } };
 static const lt_component llama_components[] = { LLM_COMPONENT(llama_wrappers, NULL),
     { 0 } };
-static const lt_component neox_components[] = { LLM_COMPONENT(neox_wrappers, NULL),
+static const lt_component neox_components[] = { LLM_COMPONENT(neox_wrappers, rename_neox),
     { 0 } };
 static const lt_component t5_components[] = { LLM_COMPONENT(t5_wrappers, NULL), { 0 } };
 

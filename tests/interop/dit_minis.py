@@ -288,7 +288,7 @@ LTX2 = Mini("ltx2", "d=64 a=32 h=4 n=2 m=6 v=384 u=192 f=2 p=1 c=48",
 
 
 def convert_ltx25(tensors):
-    """What 2.3 and 2.5 have more is not among what diffusers' loader renames, only in its script."""
+    """What 2.3 and 2.5 have more is renamed by diffusers' script, not by its loader."""
     return LTX2.converter({name.replace("prompt_adaln_single", "prompt_adaln"): tensor
                            for name, tensor in tensors.items()})
 

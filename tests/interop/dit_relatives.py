@@ -38,7 +38,8 @@ def renamed(tensors, names, fused=()):
 # ---- Tencent -------------------------------------------------------------------------
 
 STREAM = {"img": ("attn.to_", "attn.norm_", "attn.to_out.0", "norm1", "ff"),
-          "txt": ("attn.add_", "attn.norm_added_", "attn.to_add_out", "norm1_context", "ff_context")}
+          "txt": ("attn.add_", "attn.norm_added_", "attn.to_add_out", "norm1_context",
+                  "ff_context")}
 REFINER = r"txt_in\.individual_token_refiner\.blocks\.(\d+)\."
 REFINED = r"context_embedder.token_refiner.refiner_blocks.\1."
 TIME_TEXT = "context_embedder.time_text_embed."

@@ -7,7 +7,7 @@ that is not loratool's.  What is merged into either is compared, and diffusers r
 
 from common import at_most, check, loratool, report, run_tests
 from consumers import difference, extract, keys_of, merge, same_set
-from dit_minis import FLUX, HUNYUAN_VIDEO, MINIS
+from dit_minis import FLUX, HUNYUAN_VIDEO, MINIS, PIXART
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -296,6 +296,21 @@ def test_hunyuan_extras(work):
         check(len(images) == 1, f"HunyuanVideo's names in ComfyUI on {target}", "extras")
 
 
+def test_pixart_extras(work):
+    """What PixArt's trainer puts before the names."""
+    files = PIXART.make(work)
+    factors = random_factors(files["base", "public"], paths_of(files["base", "public"]))
+    for target in "native", "public":
+        images = set()
+        for prefix in "transformer.", "unet.base_model.model.":
+            adapter = spelled(factors, (dotted(prefix), PEFT_KEYS), work / "spelled.safetensors")
+            out = work / "merged.safetensors"
+            done = merge(files["base", target], [adapter], out)
+            check(done["modules_applied"] == len(factors), f"{prefix} on {target}", "extras")
+            images.add(out.read_bytes())
+        check(len(images) == 1, f"PixArt's trainer on {target}", "extras")
+
+
 def check_mini(mini, work):
     files = mini.make(work)
 
@@ -356,4 +371,5 @@ def test_of(mini):
 
 
 if __name__ == "__main__":
-    run_tests(*map(test_of, MINIS), test_flux_extras, test_hunyuan_extras, test_tucker)
+    run_tests(*map(test_of, MINIS), test_flux_extras, test_hunyuan_extras, test_pixart_extras,
+              test_tucker)
