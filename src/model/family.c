@@ -268,7 +268,8 @@ const lt_family *lt_family_detect(
     return &lt_family_unknown;
 }
 
-/* Whether name goes on with text: # is any number, and dots may be underscores. */
+/* Whether name goes on with text: # is any number, dots may be underscores, and a colon
+ * is a dot. */
 static bool goes_on(const char *name, const char *text)
 {
     for (; *text; text++) {
@@ -276,7 +277,8 @@ static bool goes_on(const char *name, const char *text)
             size_t digits = strspn(name, "0123456789");
             if (!digits) return false;
             name += digits;
-        } else if (*name == *text || (*text == '.' && *name == '_')) {
+        } else if (*name == (*text == ':' ? '.' : *text)
+            || (*text == '.' && *name == '_')) {
             name++;
         } else {
             return false;
@@ -288,7 +290,7 @@ static bool goes_on(const char *name, const char *text)
 static bool holds_text(const char *name, const char *text)
 {
     char head[64];
-    size_t n = strcspn(text, "#.");
+    size_t n = strcspn(text, "#.:");
     if (!text[n]) return strstr(name, text);
     snprintf(head, sizeof head, "%.*s", (int)n, text);
     for (; *name && (name = strstr(name, head)); name++)

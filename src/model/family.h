@@ -19,7 +19,7 @@ typedef struct lt_base_sign {
 
 /* What a module of an adapter shows: any one is enough. */
 typedef struct lt_adapter_sign {
-    const char *text; /* part of the module's name; # is any number, . also _ */
+    const char *text; /* part of the module's name; # is any number, . also _, : only . */
     uint64_t in;      /* 0: any */
     unsigned n_dims;  /* of the down factor, 0: any */
 } lt_adapter_sign;

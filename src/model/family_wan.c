@@ -28,8 +28,9 @@ static const lt_adapter_sign wan_adapter[] = {
     { "blocks.#.self_attn.v", 0, 2 },
     { "blocks.#.cross_attn.q", 0, 2 },
     { "blocks.#.cross_attn.v", 0, 2 },
-    { "transformer.blocks.#.attn#.", 0, 2 },
-    { "transformer_2.blocks.#.attn#.", 0, 2 },
+    { "transformer:blocks.#.attn#.", 0, 2 },
+    { "transformer_2:blocks.#.attn#.", 0, 2 },
+    { "lora_transformer_blocks.#.attn#.", 0, 2 },
     { "blocks.#.ffn.", 0, 2 },
     { 0 },
 };

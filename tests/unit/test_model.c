@@ -488,6 +488,9 @@ static void test_adapter_families(void)
         { { "diffusion_model.double_blocks.0.img_mlp.fc1", 2048, 2 },
             "hunyuan-video-1.5" },
         { { "diffusion_model.double_blocks.0.img_mlp.fc1", 3072, 2 }, "hunyuan-video" },
+        { { "transformer.blocks.0.attn1.to_q", 1536, 2 }, "wan" },
+        { { "lora_transformer_blocks_0_attn1_to_q", 1536, 2 }, "wan" },
+        { { "lora_transformer_transformer_blocks_0_attn1_to_q", 1234, 2 }, "unknown" },
         { { "diffusion_model.vace_blocks.0.self_attn.q", 1536, 2 }, "wan" },
         { { "something_else", 64, 2 }, "unknown" },
     };
