@@ -53,7 +53,7 @@ static const lt_component hunyuan_video15[] = {
 static const lt_base_sign hunyuan_video15_fused_base[] = {
     { .key = "cond_type_embedding.weight", .n_dims = 2 },
     { .key = "txt_in.individual_token_refiner.blocks.0.norm1.weight", .n_dims = 1 },
-    { .key = "double_blocks.0.img_attn_qkv.weight", .n_dims = 2 },
+    { .key = "double_blocks.0.img_attn_q.weight", .absent = true },
     { 0 },
 };
 static const lt_component hunyuan_video15_fused[] = {

@@ -94,7 +94,20 @@ static bool match_row(const lt_layout_view *v, const lt_layout_row *row, const c
     return false;
 }
 
-bool lt_layout_find_tensor(const lt_layout_view *view, const char *name,
+/* prefix with its index, then n characters of name. */
+static bool write_path(const char *prefix, unsigned index, const char *name, size_t n,
+    char *dst, size_t size)
+{
+    int head = (int)strcspn(prefix, "#"), length;
+    if (prefix[head])
+        length = snprintf(dst, size, "%.*s%u%s%.*s", head, prefix, index,
+            prefix + head + 1, (int)n, name);
+    else
+        length = snprintf(dst, size, "%s%.*s", prefix, (int)n, name);
+    return length >= 0 && (size_t)length < size;
+}
+
+static bool find_tensor(const lt_layout_view *view, const char *name,
     lt_layout_place *place, const char **leaf)
 {
     for (size_t g = 0; view->layout->groups[g].native; g++) {
@@ -112,23 +125,37 @@ bool lt_layout_find_tensor(const lt_layout_view *view, const char *name,
     return false;
 }
 
+/* A tensor of a native file that calls modules by their other names. */
+static bool find_other_name(const lt_layout_view *view, const char *name,
+    lt_layout_place *place, const char **leaf)
+{
+    const lt_layout_alias *a = view->is_public ? NULL : view->layout->aliases;
+    for (; a && a->name; a++) {
+        char native[256];
+        unsigned index;
+        const char *rest = a->parts ? NULL : match_group(a->name, name, &index);
+        if (!rest || (*rest && *rest != '.')) continue;
+        if (!write_path(a->native, index, "", 0, native, sizeof native)) continue;
+        size_t n = strlen(native);
+        snprintf(native + n, sizeof native - n, "%s", rest);
+        if (!find_tensor(view, native, place, leaf)) continue;
+        *leaf = name + strlen(name) - strlen(*leaf);
+        return true;
+    }
+    return false;
+}
+
+bool lt_layout_find_tensor(const lt_layout_view *view, const char *name,
+    lt_layout_place *place, const char **leaf)
+{
+    return find_tensor(view, name, place, leaf)
+        || find_other_name(view, name, place, leaf);
+}
+
 bool lt_layout_find(const lt_layout_view *view, const char *name, lt_layout_place *place)
 {
     const char *leaf;
     return lt_layout_find_tensor(view, name, place, &leaf) && !strcmp(leaf, ".weight");
-}
-
-/* prefix with its index, then n characters of name. */
-static bool write_path(const char *prefix, unsigned index, const char *name, size_t n,
-    char *dst, size_t size)
-{
-    int head = (int)strcspn(prefix, "#"), length;
-    if (prefix[head])
-        length = snprintf(dst, size, "%.*s%u%s%.*s", head, prefix, index,
-            prefix + head + 1, (int)n, name);
-    else
-        length = snprintf(dst, size, "%s%.*s", prefix, (int)n, name);
-    return length >= 0 && (size_t)length < size;
 }
 
 bool lt_layout_alias_name(const lt_layout_alias *alias, const char *native, unsigned part,

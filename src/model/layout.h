@@ -47,7 +47,8 @@ typedef struct lt_layout_variant {
     const char *id, *params;
 } lt_layout_variant;
 
-/* Another name of a native module, of its first parts or of each of them. */
+/* Another name of a native module or bare tensor, of a module's first parts or of each of
+ * them. Files may have those of whole modules and tensors. */
 typedef struct lt_layout_alias {
     const char *name, *native; /* whole paths, # being the block's index in both */
     unsigned char parts;       /* how many public modules it covers; 0: all of it; 1: one,

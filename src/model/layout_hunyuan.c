@@ -101,9 +101,18 @@ static const lt_layout_row video_whole[] = {
 #define REFINER "txt_in.individual_token_refiner.blocks.#."
 
 /* ComfyUI calls these like FLUX.1's, and what embeds a vector or a scalar like its
- * relatives there. */
+ * relatives there; it also saves models like that. */
+#define NORM_ALIASES(stream)                                                            \
+    { DOUBLE stream "_attn.norm.query_norm.scale", DOUBLE stream "_attn_q_norm.weight", \
+        0 },                                                                            \
+    {                                                                                   \
+        DOUBLE stream "_attn.norm.key_norm.scale", DOUBLE stream "_attn_k_norm.weight", \
+            0                                                                           \
+    }
+
 #define TWO_STREAMS_ALIASES                                                 \
-    { DOUBLE "img_attn.proj", DOUBLE "img_attn_proj", 0 },                  \
+    NORM_ALIASES("img"), NORM_ALIASES("txt"),                               \
+        { DOUBLE "img_attn.proj", DOUBLE "img_attn_proj", 0 },              \
         { DOUBLE "img_mlp.0", DOUBLE "img_mlp.fc1", 0 },                    \
         { DOUBLE "img_mlp.2", DOUBLE "img_mlp.fc2", 0 },                    \
         { DOUBLE "img_mod.lin", DOUBLE "img_mod.linear", 0 },               \
@@ -130,12 +139,14 @@ static const lt_layout_row video_whole[] = {
         DOUBLE "txt_attn.qkv", DOUBLE "txt_attn_qkv", 0  \
     }
 
-#define COMMON_ALIASES                                                                \
-    TWO_STREAMS_ALIASES, FUSED_ALIASES,                                               \
-        { "single_blocks.#.modulation.lin", "single_blocks.#.modulation.linear", 0 }, \
-        { "guidance_in.in_layer", "guidance_in.mlp.0", 0 },                           \
-    {                                                                                 \
-        "guidance_in.out_layer", "guidance_in.mlp.2", 0                               \
+#define COMMON_ALIASES                                                                   \
+    TWO_STREAMS_ALIASES, FUSED_ALIASES,                                                  \
+        { "single_blocks.#.modulation.lin", "single_blocks.#.modulation.linear", 0 },    \
+        { "single_blocks.#.norm.query_norm.scale", "single_blocks.#.q_norm.weight", 0 }, \
+        { "single_blocks.#.norm.key_norm.scale", "single_blocks.#.k_norm.weight", 0 },   \
+        { "guidance_in.in_layer", "guidance_in.mlp.0", 0 },                              \
+    {                                                                                    \
+        "guidance_in.out_layer", "guidance_in.mlp.2", 0                                  \
     }
 
 static const lt_layout_alias video_aliases[] = { COMMON_ALIASES, { 0 } };

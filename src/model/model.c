@@ -87,7 +87,7 @@ static bool is_embedding(const char *path)
         "position_embeddings", "token_type_embeddings", "token_embedding",
         "position_embedding", "positional_embedding", "embed_in", "shared",
         "relative_attention_bias", "tok_embeddings", "embed_positions", "pos_embed",
-        "embed", "cond_type_embedding", "cond_type_embed", "addition_t_embedding",
+        "cond_type_embedding", "cond_type_embed", "addition_t_embedding",
         "fps_embedding" };
     const char *leaf = strrchr(path, '.');
     leaf = leaf ? leaf + 1 : path;

@@ -5,6 +5,8 @@ A miniature (dit_minis.py) in the published layout is random, its other form mad
 that is not loratool's.  What is merged into either is compared, and diffusers runs it.
 """
 
+import re
+
 from common import at_most, check, loratool, report, run_tests
 from consumers import difference, extract, keys_of, merge, same_set
 from dit_minis import FLUX, HUNYUAN_VIDEO, MINIS, PIXART
@@ -278,6 +280,16 @@ def renamed(path):
     return path[:-1]
 
 
+def saved_name(name):
+    """Of a tensor, as ComfyUI saves it."""
+    name = re.sub(r"_attn_([qk])_norm\.weight$", r"_attn.norm.\1_norm.scale", name)
+    name = re.sub(r"\.([qk])_norm\.weight$", r".norm.\1_norm.scale", name)
+    if name.endswith("_norm.scale"):
+        return name.replace(".q_norm.", ".query_norm.").replace(".k_norm.", ".key_norm.")
+    path, _, kind = name.rpartition(".")
+    return f"{renamed(path)}.{kind}"
+
+
 def test_hunyuan_extras(work):
     """ComfyUI's names, with dots and with underscores."""
     files = HUNYUAN_VIDEO.make(work)
@@ -294,6 +306,32 @@ def test_hunyuan_extras(work):
                   f"{len(pairs)} modules of {how} on {target}", "extras")
             images.add(out.read_bytes())
         check(len(images) == 1, f"HunyuanVideo's names in ComfyUI on {target}", "extras")
+    check_saved_by_comfyui(files, published, comfyui, work)
+
+
+def check_saved_by_comfyui(files, published, comfyui, work):
+    """A base under ComfyUI's names and prefix is the same model to adapters of any names."""
+    names = {name: "model.model." + saved_name(name) for name in load_file(files["base", "native"])}
+    saved, out, back = (work / f"{x}.safetensors" for x in ("saved", "out", "back"))
+    save_file({names[name]: t for name, t in load_file(files["base", "native"]).items()}, saved)
+    check(report("info", saved)["family"] == "hunyuan-video", "family", "saved by ComfyUI")
+    for pairs, how in ((published, "native"), (comfyui, "native"), (None, "public")):
+        pairs = pairs or random_factors(files["base", "public"], paths_of(files["base", "public"]))
+        adapter = spelled(pairs, next(iter(SPELLINGS[how].values())), work / "spelled.safetensors")
+        done = merge(saved, [adapter], out)
+        check(done["modules_applied"] == len(pairs), f"{done['modules_applied']} of {len(pairs)} "
+              f"modules of {how} names", "saved by ComfyUI")
+        merge(files["base", "native"], [adapter], work / "merged.safetensors")
+        theirs = {names[name]: t for name, t in load_file(work / "merged.safetensors").items()}
+        ours = load_file(out)
+        same_set(ours, theirs, "saved by ComfyUI", "tensors")
+        equal = all(torch.equal(ours[name], t) for name, t in theirs.items())
+        check(equal, f"{how} names", "saved by ComfyUI")
+    report("convert", saved, "--to", "diffusers", "-o", back)
+    public, ours = load_file(files["base", "public"]), load_file(back)
+    same_set(ours, public, "saved by ComfyUI", "tensors in diffusers' layout")
+    equal = all(torch.equal(ours[name], t) for name, t in public.items())
+    check(equal, "relayout", "saved by ComfyUI")
 
 
 def test_pixart_extras(work):
