@@ -64,7 +64,8 @@ void lt_site_name(const lt_site *site, lt_naming naming, char *dst, size_t dst_s
         prefix = c->kohya[0];
         if (c->kohya_native) path = site->native;
     } else if (naming == LT_NAMING_DIFFUSERS) {
-        prefix = c->diffusers[0];
+        bool beside = c->sibling && lt_behind(path, c->sibling);
+        prefix = beside ? "" : c->diffusers[0];
     } else if (naming == LT_NAMING_COMFYUI) {
         prefix = c->comfyui;
         if (c->is_main) path = site->native;

@@ -69,6 +69,7 @@ const lt_family *const lt_families[] = {
     &lt_family_kandinsky5,
     &lt_family_qwen,
     &lt_family_anima,
+    &lt_family_anima_diffusers,
     &lt_family_cosmos,
     &lt_family_cosmos_diffusers,
     &lt_family_ltx2,

@@ -41,10 +41,12 @@ typedef struct lt_respelling {
 
 struct lt_component {
     const char *id, *title;
-    const char *prefixes[8];          /* in the file; NULL ends. The longest match wins */
-    const char *kohya[3];             /* module name prefixes; the first is written */
-    const char *diffusers[3];         /* the same */
-    const char *comfyui;              /* prefix of ComfyUI's names; NULL: it has none */
+    const char *prefixes[8];  /* in the file; NULL ends. The longest match wins */
+    const char *kohya[3];     /* module name prefixes; the first is written */
+    const char *diffusers[3]; /* the same */
+    const char *sibling; /* public paths that begin with it are of another component in
+                            diffusers: no prefix stands before them; NULL: none */
+    const char *comfyui; /* prefix of ComfyUI's names; NULL: it has none */
     const lt_respelling *respellings; /* end NULL ends; NULL: none */
     const char *const *wrappers; /* path prefixes that heads add or drop, NULL ends */
     bool is_main;
@@ -85,7 +87,7 @@ extern const lt_family lt_family_auraflow, lt_family_auraflow_diffusers;
 extern const lt_family lt_family_pixart, lt_family_pixart_diffusers;
 extern const lt_family lt_family_lumina, lt_family_lumina_diffusers, lt_family_zimage,
     lt_family_zimage_diffusers;
-extern const lt_family lt_family_qwen, lt_family_anima;
+extern const lt_family lt_family_qwen, lt_family_anima, lt_family_anima_diffusers;
 extern const lt_family lt_family_cosmos, lt_family_cosmos_diffusers;
 extern const lt_family lt_family_wan, lt_family_wan_diffusers;
 extern const lt_family lt_family_ltx, lt_family_ltx_diffusers;

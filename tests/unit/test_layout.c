@@ -750,11 +750,56 @@ static void test_models(void)
     }
 }
 
+/* Anima as published, and as diffusers' pipeline keeps it: every name of a module in the
+ * one leads to the same module in the other. */
+static void test_anima(void)
+{
+    const char *params = params_of(&lt_layout_anima, "anima");
+    struct list native = list_of(&lt_layout_anima, params, false);
+    struct list public = list_of(&lt_layout_anima, params, true);
+    for (size_t i = 0; i < public.count; i++) {
+        char *name = public.items[i].name, whole[240];
+        bool beside = !strncmp(name, "text_conditioner.", 17);
+        snprintf(whole, sizeof whole, "%s%s", beside ? "" : "transformer.", name);
+        strcpy(name, whole);
+    }
+    lt_store *stores[2] = { hollow_store(&native, "net."), hollow_store(&public, "") };
+    lt_model *models[2] = { 0 };
+    lt_alias_map *aliases[2] = { 0 };
+    for (int i = 0; i < 2; i++) {
+        CHECK(stores[i] && !lt_model_new(&models[i], stores[i], NULL));
+        CHECK(!lt_alias_map_new(&aliases[i], models[i], NULL));
+        CHECK_STR(lt_family_id(lt_model_family(models[i])), "anima");
+    }
+    CHECK(lt_model_site_count(models[0]) == lt_model_site_count(models[1]));
+    for (size_t i = 0; i < lt_model_site_count(models[0]); i++)
+        for (int naming = 0; naming < LT_NAMING_COUNT; naming++) {
+            const lt_site *s = lt_model_site(models[0], i);
+            char name[512], other[512];
+            lt_site_name(s, (lt_naming)naming, name, sizeof name);
+            if (naming == LT_NAMING_PEFT) continue;
+            lt_match match = lt_alias_find(aliases[1], name);
+            if (!CHECK(match.n_pieces == 1 && match.in == s->in)) {
+                printf("    %s\n", name);
+                continue;
+            }
+            lt_site_name(match.pieces[0].site, (lt_naming)naming, other, sizeof other);
+            CHECK_STR(other, name);
+        }
+    for (int i = 0; i < 2; i++) {
+        lt_alias_map_free(aliases[i]);
+        lt_model_free(models[i]);
+        lt_store_close(stores[i]);
+    }
+    free(native.items);
+    free(public.items);
+}
+
 int main(void)
 {
     static const unit_test tests[] = { TEST(test_published), TEST(test_all_listed),
         TEST(test_round_trips), TEST(test_strangers), TEST(test_cuts), TEST(test_aliases),
-        TEST(test_models) };
+        TEST(test_models), TEST(test_anima) };
     temp_path(path, sizeof path, "layout");
     int rc = RUN_TESTS(tests);
     unlink(path);
