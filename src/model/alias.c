@@ -197,6 +197,23 @@ static lt_status put_aliases(lt_alias_map *m, size_t index, lt_error *err)
     return st;
 }
 
+/* The path with the other stems of the family in place of the one that it has. */
+static lt_status put_stems(lt_alias_map *m, size_t index, const char *path, lt_error *err)
+{
+    const char *const *stems = lt_model_site(m->model, index)->component->stems;
+    const char *rest = NULL;
+    const char *const *own = stems;
+    lt_status st = LT_OK;
+    while (own && *own && !(rest = lt_behind(path, *own)))
+        own++;
+    for (const char *const *s = rest ? stems : NULL; s && *s && !st; s++) {
+        if (s == own) continue;
+        char *other = lt_arena_printf(&m->arena, err, "%s%s", *s, rest);
+        st = other ? put_path(m, index, other, err) : LT_ERR_NOMEM;
+    }
+    return st;
+}
+
 static lt_status put_site(lt_alias_map *m, size_t index, lt_error *err)
 {
     const lt_site *s = lt_model_site(m->model, index);
@@ -208,7 +225,8 @@ static lt_status put_site(lt_alias_map *m, size_t index, lt_error *err)
     if (!st) st = put_aliases(m, index, err);
     m->filling = &m->wrapped;
     m->how = AS_IT_IS;
-    return st ? st : put_wrapped(m, index, s->path, err);
+    if (!st) st = put_wrapped(m, index, s->path, err);
+    return st ? st : put_stems(m, index, s->path, err);
 }
 
 lt_status lt_alias_map_new(lt_alias_map **out, const lt_model *model, lt_error *err)

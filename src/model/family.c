@@ -93,6 +93,7 @@ const lt_family *const lt_families[] = {
     &lt_family_openclip,
     &lt_family_gpt2,
     &lt_family_bert,
+    &lt_family_qwen_vl,
     &lt_family_llama,
     &lt_family_neox,
     &lt_family_t5,

@@ -49,6 +49,8 @@ struct lt_component {
     const char *comfyui; /* prefix of ComfyUI's names; NULL: it has none */
     const lt_respelling *respellings; /* end NULL ends; NULL: none */
     const char *const *wrappers; /* path prefixes that heads add or drop, NULL ends */
+    const char *const *stems;    /* path prefixes that versions of a program put for each
+                                    other, the longer ones first; NULL ends */
     bool is_main;
     bool kohya_native;       /* kohya spells the native path, not the public one */
     bool no_adapter;         /* no adapter format names it */
@@ -106,8 +108,8 @@ extern const lt_family lt_family_refiner, lt_family_refiner_diffusers;
 extern const lt_family lt_family_clip, lt_family_openclip;
 extern const lt_family lt_family_vae, lt_family_vae_diffusers;
 extern const lt_family lt_family_controlnet, lt_family_controlnet_diffusers;
-extern const lt_family lt_family_gpt2, lt_family_bert, lt_family_llama, lt_family_neox,
-    lt_family_t5;
+extern const lt_family lt_family_gpt2, lt_family_bert, lt_family_llama, lt_family_qwen_vl,
+    lt_family_neox, lt_family_t5;
 extern const lt_family lt_family_unknown;
 
 /* Of a second layout: its adapters are told by the first one's signs. */

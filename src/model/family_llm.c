@@ -7,18 +7,20 @@
 #include <string.h>
 
 static const char *const llama_wrappers[] = { "model.", "language_model.", NULL };
+/* Of the text in models that also see: in files, in transformers from 4.52 on, and where
+ * it is called as in models that do not. */
+static const char *const llama_stems[] = { "language_model.model.",
+    "model.language_model.", "model.", NULL };
 static const char *const gpt2_wrappers[] = { "transformer.", NULL };
 static const char *const bert_wrappers[] = { "bert.", "roberta.", "model.", "electra.",
     "deberta.", NULL };
 static const char *const neox_wrappers[] = { "gpt_neox.", NULL };
 static const char *const t5_wrappers[] = { "transformer.", NULL };
 
-#define LLM_COMPONENT(wrap, how)                                                     \
-    {                                                                                \
-        .id = "model", .title = "language model", .prefixes = { "" },                \
-        .kohya = { "lora_te_" }, .diffusers = { "text_encoder." }, .wrappers = wrap, \
-        .is_main = true, .rename = how                                               \
-    }
+#define LLM_COMPONENT(wrap, how)                                                 \
+    .id = "model", .title = "language model", .prefixes = { "" },                \
+    .kohya = { "lora_te_" }, .diffusers = { "text_encoder." }, .wrappers = wrap, \
+    .is_main = true, .rename = how
 
 /* transformers' Conv1D (GPT-2) stores (in, out). */
 int lt_rename_gpt2(const char *native, lt_rename out[LT_MAX_RENAMES])
@@ -33,6 +35,51 @@ int lt_rename_gpt2(const char *native, lt_rename out[LT_MAX_RENAMES])
     return count;
 }
 
+/* The first of the pairs whose beginning the name has, the other in its place; the names
+ * as they are without one. */
+static int rename_moved(
+    const char *native, const lt_respelling *moved, lt_rename out[LT_MAX_RENAMES])
+{
+    size_t n = lt_stem_size(native, ".weight");
+    if (!n) return 0;
+    for (; moved->end; moved++) {
+        const char *rest = lt_behind(native, moved->end);
+        if (!rest) continue;
+        int left = (int)(n - strlen(moved->end));
+        int count = lt_rename_one(out, "%s%.*s", moved->instead, left, rest);
+        snprintf(out->native, sizeof out->native, "%.*s", (int)n, native);
+        return count;
+    }
+    return lt_rename_one(out, "%.*s", (int)n, native);
+}
+
+/* Files of models that also see keep names that transformers' modules had before 4.52:
+ * Gemma 3, LLaVA, Mistral 3, PaliGemma, */
+static int rename_llama(const char *native, lt_rename out[LT_MAX_RENAMES])
+{
+    static const lt_respelling moved[] = {
+        { "language_model.model.", "model.language_model." },
+        { "language_model.lm_head", "lm_head" },
+        { "vision_tower.", "model.vision_tower." },
+        { "multi_modal_projector.", "model.multi_modal_projector." },
+        { 0 },
+    };
+    return rename_moved(native, moved, out);
+}
+
+/* and Qwen2-VL and 2.5-VL. */
+static int rename_qwen_vl(const char *native, lt_rename out[LT_MAX_RENAMES])
+{
+    static const lt_respelling moved[] = {
+        { "visual.", "model.visual." },
+        { "model.visual.", "model.visual." },
+        { "model.language_model.", "model.language_model." },
+        { "model.", "model.language_model." },
+        { 0 },
+    };
+    return rename_moved(native, moved, out);
+}
+
 /* Files of GPT-NeoX call the head embed_out, and so did transformers before 5. */
 static int rename_neox(const char *native, lt_rename out[LT_MAX_RENAMES])
 {
@@ -45,15 +92,29 @@ static int rename_neox(const char *native, lt_rename out[LT_MAX_RENAMES])
 }
 
 static const lt_component gpt2_components[] = {
-    LLM_COMPONENT(gpt2_wrappers, lt_rename_gpt2), { 0 }
+    { LLM_COMPONENT(gpt2_wrappers, lt_rename_gpt2) },
+    { 0 },
 };
-static const lt_component bert_components[] = { LLM_COMPONENT(bert_wrappers, NULL),
-    { 0 } };
-static const lt_component llama_components[] = { LLM_COMPONENT(llama_wrappers, NULL),
-    { 0 } };
-static const lt_component neox_components[] = { LLM_COMPONENT(neox_wrappers, rename_neox),
-    { 0 } };
-static const lt_component t5_components[] = { LLM_COMPONENT(t5_wrappers, NULL), { 0 } };
+static const lt_component bert_components[] = {
+    { LLM_COMPONENT(bert_wrappers, NULL) },
+    { 0 },
+};
+static const lt_component llama_components[] = {
+    { LLM_COMPONENT(llama_wrappers, rename_llama), .stems = llama_stems },
+    { 0 },
+};
+static const lt_component qwen_vl_components[] = {
+    { LLM_COMPONENT(llama_wrappers, rename_qwen_vl), .stems = llama_stems },
+    { 0 },
+};
+static const lt_component neox_components[] = {
+    { LLM_COMPONENT(neox_wrappers, rename_neox) },
+    { 0 },
+};
+static const lt_component t5_components[] = {
+    { LLM_COMPONENT(t5_wrappers, NULL) },
+    { 0 },
+};
 
 /* The fused projection is stored (in, 3 in); the same names with (out, in) belong to
  * other models. */
@@ -107,14 +168,31 @@ static const lt_adapter_sign llama_adapter[] = {
     { 0 },
 };
 
+#define LLAMA_TRAITS .id = "llama", .title = "LLaMA-like language model"
+
 const lt_family lt_family_llama = {
-    .id = "llama",
-    .title = "LLaMA-like language model",
+    LLAMA_TRAITS,
     .naming = LT_NAMING_PEFT,
     .causal_lm = true,
     .base_signs = llama_base,
     .adapter_signs = llama_adapter,
     .components = llama_components,
+};
+
+static const lt_base_sign qwen_vl_base[] = {
+    { .key = "*layers.0.self_attn.o_proj.weight", .n_dims = 2 },
+    { .key = "*layers.0.input_layernorm.weight", .n_dims = 1 },
+    { .key = "*visual.patch_embed.proj.weight", .n_dims = 5 },
+    { 0 },
+};
+
+const lt_family lt_family_qwen_vl = {
+    LLAMA_TRAITS,
+    .naming = LT_NAMING_PEFT,
+    .causal_lm = true,
+    .base_signs = qwen_vl_base,
+    .adapter_signs = lt_no_adapter_signs,
+    .components = qwen_vl_components,
 };
 
 static const lt_base_sign neox_base[] = {

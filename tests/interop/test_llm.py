@@ -24,6 +24,11 @@ GPT2 = {"vocab_size": 97, "n_positions": 64, "n_embd": 48, "n_layer": 2, "n_head
 T5 = {"vocab_size": 97, "d_model": 48, "d_kv": 12, "d_ff": 40, "num_layers": 2, "num_heads": 4,
       "decoder_start_token_id": 0}
 EXPERTS = {"num_experts_per_tok": 2, "moe_intermediate_size": 24}
+# Models that also see: asked in words only.
+VISION = {"hidden_size": 32, "intermediate_size": 24, "num_hidden_layers": 1,
+          "num_attention_heads": 2, "image_size": 28, "patch_size": 14}
+HEADS = {**GROUPED, "head_dim": 12}
+ROPES = {"rope_type": "default", "mrope_section": [2, 2, 2], "rope_theta": 1e4}
 
 # class of the model, family that loratool takes it for, sizes
 MODELS = {
@@ -80,6 +85,25 @@ MODELS = {
              {"vocab_size": 97, "d_model": 48, "encoder_layers": 2, "decoder_layers": 2,
               "encoder_attention_heads": 4, "decoder_attention_heads": 4, "encoder_ffn_dim": 40,
               "decoder_ffn_dim": 40, "max_position_embeddings": 64, "init_std": 0.2}),
+    "gemma3 seeing": ("Gemma3ForConditionalGeneration", "llama",
+                      {"text_config": HEADS, "vision_config": VISION}),
+    "llava": ("LlavaForConditionalGeneration", "llama",
+              {"text_config": {"model_type": "llama", **HEADS},
+               "vision_config": {"model_type": "clip_vision_model", **VISION}}),
+    "mistral3": ("Mistral3ForConditionalGeneration", "llama",
+                 {"text_config": {"model_type": "mistral", **HEADS},
+                  "vision_config": {"model_type": "pixtral", **VISION}}),
+    "paligemma": ("PaliGemmaForConditionalGeneration", "llama",
+                  {"text_config": {"model_type": "gemma", **HEADS}, "projection_dim": 48,
+                   "vision_config": {"model_type": "siglip_vision_model", **VISION}}),
+    "qwen2 vl": ("Qwen2VLForConditionalGeneration", "llama",
+                 {"text_config": {**GROUPED, "rope_parameters": ROPES},
+                  "vision_config": {"embed_dim": 32, "depth": 1, "num_heads": 2,
+                                    "hidden_size": 48}}),
+    "qwen2.5 vl": ("Qwen2_5_VLForConditionalGeneration", "llama",
+                   {"text_config": {**GROUPED, "rope_parameters": ROPES},
+                    "vision_config": {"hidden_size": 32, "depth": 1, "num_heads": 2,
+                                      "out_hidden_size": 48, "intermediate_size": 24}}),
     "mixtral": ("MixtralForCausalLM", "llama", {**GROUPED, "num_local_experts": 4}),
     "qwen3 moe": ("Qwen3MoeForCausalLM", "llama",
                   {**GROUPED, **EXPERTS, "num_experts": 4, "head_dim": 12}),
@@ -111,6 +135,7 @@ def load(name, folder):
 @torch.no_grad()
 def outputs(model):
     tokens = torch.randint(3, 97, (3, 16), generator=torch.Generator().manual_seed(1))
+    tokens[tokens == 10] = 11  # what stands for an image or begins one in some
     given = {"input_ids": tokens}
     if model.config.is_encoder_decoder:
         given["decoder_input_ids"] = tokens.flip(1)
