@@ -10,6 +10,15 @@ static bool hidream_standard(const char *path)
     return lt_begins_with_any(path, hidream_blocks);
 }
 
+/* The gate that picks experts is a bare parameter there, which no adapter changes. */
+static int hidream_rename(const char *native, lt_rename out[LT_MAX_RENAMES])
+{
+    size_t n = lt_stem_size(native, ".weight");
+    return n && !lt_stem_size(native, ".ff_i.gate.weight")
+        ? lt_rename_one(out, "%.*s", (int)n, native)
+        : 0;
+}
+
 #define HIDREAM_PARTS                                                                    \
     DIT_CLIP("te1", "text encoder 1 (CLIP-L)", "text_encoders.clip_l.transformer.",      \
         "text_encoder.", "lora_te1_"),                                                   \
@@ -33,7 +42,8 @@ static const lt_adapter_sign hidream_adapter[] = {
     { 0 },
 };
 static const lt_component hidream[] = {
-    { DIT_NATIVE(&lt_layout_hidream), .is_standard = hidream_standard },
+    { DIT_NATIVE(&lt_layout_hidream), .rename = hidream_rename,
+        .is_standard = hidream_standard },
     HIDREAM_PARTS,
     { 0 },
 };

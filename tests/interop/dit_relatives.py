@@ -178,6 +178,16 @@ KANDINSKY5 = Mini("kandinsky5", "d=64 h=16 f=96 t=48 c=32 p=24 m=1 n=2 i=132",
                          hidden_states=(1, 2, 6, 4, 33), encoder_hidden_states=(1, 5, 32),
                          pooled_projections=(1, 24)))
 
+HIDREAM = Mini("hidream", "d=64 f=256 g=256 n=2 s=3 t=6 c=32 p=24",
+               diffusers.HiDreamImageTransformer2DModel,
+               {**STREAMS, "num_single_layers": 3, "patch_size": 2, "in_channels": 16,
+                "out_channels": 16, "caption_channels": [32, 32], "text_emb_dim": 24,
+                "axes_dims_rope": (8, 4, 4), "max_resolution": (8, 8),
+                "llama_layers": [0, 1, 0, 1, 1], "force_inference_output": True}, dict,
+               inputs({"timesteps": STEP}, hidden_states=(1, 16, 8, 8),
+                      encoder_hidden_states_t5=(1, 5, 32),
+                      encoder_hidden_states_llama3=(2, 1, 5, 32), pooled_embeds=(1, 24)))
+
 KIN = {**STREAMS, "num_single_layers": 3, "axes_dims_rope": (4, 6, 6)}
 KIN_INPUTS = {"timestep": LEVEL, "img_ids": GRID, "txt_ids": torch.zeros(5, 3)}
 LONGCAT = Mini("longcat-image", "d=64 h=16 n=2 s=3 m=256 i=64 c=3584",
@@ -190,4 +200,4 @@ BRIA = Mini("bria", "d=64 h=16 n=2 s=3 m=256 i=64 c=4096", diffusers.BriaTransfo
             dict, inputs(KIN_INPUTS, hidden_states=(1, 12, 64), encoder_hidden_states=(1, 5, 4096)))
 
 RELATIVES = (VIDEO15_FUSED, MOCHI, SANA, SPRINT, SANA_VIDEO, COGVIDEOX, COGVIEW4,
-             KANDINSKY5, LONGCAT, OVIS, BRIA)
+             KANDINSKY5, HIDREAM, LONGCAT, OVIS, BRIA)

@@ -83,8 +83,10 @@ SPELLINGS = {
 }
 
 
-# Embeddings that are looked up, and convolutions of a channel each: nothing adapts them.
-NOT_ADAPTED = "cond_type_embedding", "cond_type_embed", "depth_conv.conv", "conv_depth"
+# Embeddings that are looked up, convolutions of a channel each, and what picks experts, which is
+# no module: nothing adapts them.
+NOT_ADAPTED = ("cond_type_embedding", "cond_type_embed", "depth_conv.conv", "conv_depth",
+               "ff_i.gate")
 
 
 def paths_of(model):

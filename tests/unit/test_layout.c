@@ -528,6 +528,36 @@ static void test_strangers(void)
     free(l.items);
 }
 
+/* A native file may call modules and bare tensors by their other names. */
+static void test_other_names(void)
+{
+    const char *params = params_of(&lt_layout_hunyuan_video, "hunyuan-video"), *leaf;
+    struct list l = list_of(&lt_layout_hunyuan_video, params, false);
+    lt_store *store = store_of(&l, "");
+    lt_layout_view native, public;
+    lt_layout_place place;
+    char name[240];
+    lt_layout_view_init(&native, &lt_layout_hunyuan_video, false, store, "");
+    lt_layout_view_init(&public, &lt_layout_hunyuan_video, true, store, "");
+    CHECK(lt_layout_find(&native, "double_blocks.7.img_attn.qkv.weight", &place));
+    CHECK(place.index == 7 && place.parts == 3);
+    CHECK(lt_layout_native_path(&place, name, sizeof name));
+    CHECK_STR(name, "double_blocks.7.img_attn_qkv");
+    CHECK(
+        lt_layout_find_tensor(&native, "double_blocks.7.img_mlp.0.bias", &place, &leaf));
+    CHECK_STR(leaf, ".bias");
+    CHECK(lt_layout_find_tensor(
+        &native, "single_blocks.39.norm.key_norm.scale", &place, &leaf));
+    CHECK_STR(leaf, "");
+    CHECK(lt_layout_public_path(&place, 0, name, sizeof name));
+    CHECK_STR(name, "single_transformer_blocks.39.attn.norm_k.weight");
+    CHECK(!lt_layout_find(&native, "double_blocks.7.img_attn.qkvs.weight", &place));
+    CHECK(!lt_layout_find(&native, "double_blocks.7.img_attn.qkv.extra.weight", &place));
+    CHECK(!lt_layout_find(&public, "double_blocks.7.img_attn.qkv.weight", &place));
+    lt_store_close(store);
+    free(l.items);
+}
+
 /* Rows that cannot be cut as the table says. */
 static void test_cuts(void)
 {
@@ -798,8 +828,8 @@ static void test_anima(void)
 int main(void)
 {
     static const unit_test tests[] = { TEST(test_published), TEST(test_all_listed),
-        TEST(test_round_trips), TEST(test_strangers), TEST(test_cuts), TEST(test_aliases),
-        TEST(test_models), TEST(test_anima) };
+        TEST(test_round_trips), TEST(test_strangers), TEST(test_other_names),
+        TEST(test_cuts), TEST(test_aliases), TEST(test_models), TEST(test_anima) };
     temp_path(path, sizeof path, "layout");
     int rc = RUN_TESTS(tests);
     unlink(path);
