@@ -64,7 +64,8 @@ void lt_site_name(const lt_site *site, lt_naming naming, char *dst, size_t dst_s
         prefix = c->kohya[0];
         if (c->kohya_native) path = site->native;
     } else if (naming == LT_NAMING_DIFFUSERS) {
-        prefix = c->diffusers[0];
+        bool beside = c->sibling && lt_behind(path, c->sibling);
+        prefix = beside ? "" : c->diffusers[0];
     } else if (naming == LT_NAMING_COMFYUI) {
         prefix = c->comfyui;
         if (c->is_main) path = site->native;
@@ -176,7 +177,7 @@ static lt_status put_native(lt_alias_map *m, size_t index, lt_error *err)
     return put_path(m, index, s->native, err);
 }
 
-/* Other names of the native module, or of its first three parts. */
+/* Other names of the native module, of its first three parts, or of each. */
 static lt_status put_aliases(lt_alias_map *m, size_t index, lt_error *err)
 {
     const lt_site *s = lt_model_site(m->model, index);
@@ -186,10 +187,29 @@ static lt_status put_aliases(lt_alias_map *m, size_t index, lt_error *err)
     for (const lt_layout_alias *a = layout ? layout->aliases : NULL; a && a->name && !st;
          a++) {
         bool some = a->parts == 3 && s->parts > 3 && s->part == 0;
-        if (a->parts ? !some : !is_native_head(s)) continue;
-        if (!lt_layout_alias_name(a, s->native, name, sizeof name)) continue;
-        m->how = some ? HEAD_OF_3 : how_native(s);
+        bool one = a->parts == 1 && s->parts > 1;
+        if (a->parts ? !some && !one : !is_native_head(s)) continue;
+        if (!lt_layout_alias_name(a, s->native, one ? s->part : 0, name, sizeof name))
+            continue;
+        m->how = one ? AS_IT_IS : some ? HEAD_OF_3 : how_native(s);
         st = put_path(m, index, name, err);
+    }
+    return st;
+}
+
+/* The path with the other stems of the family in place of the one that it has. */
+static lt_status put_stems(lt_alias_map *m, size_t index, const char *path, lt_error *err)
+{
+    const char *const *stems = lt_model_site(m->model, index)->component->stems;
+    const char *rest = NULL;
+    const char *const *own = stems;
+    lt_status st = LT_OK;
+    while (own && *own && !(rest = lt_behind(path, *own)))
+        own++;
+    for (const char *const *s = rest ? stems : NULL; s && *s && !st; s++) {
+        if (s == own) continue;
+        char *other = lt_arena_printf(&m->arena, err, "%s%s", *s, rest);
+        st = other ? put_path(m, index, other, err) : LT_ERR_NOMEM;
     }
     return st;
 }
@@ -205,7 +225,8 @@ static lt_status put_site(lt_alias_map *m, size_t index, lt_error *err)
     if (!st) st = put_aliases(m, index, err);
     m->filling = &m->wrapped;
     m->how = AS_IT_IS;
-    return st ? st : put_wrapped(m, index, s->path, err);
+    if (!st) st = put_wrapped(m, index, s->path, err);
+    return st ? st : put_stems(m, index, s->path, err);
 }
 
 lt_status lt_alias_map_new(lt_alias_map **out, const lt_model *model, lt_error *err)

@@ -42,28 +42,49 @@ const lt_family *const lt_families[] = {
     &lt_family_sd3_diffusers,
     &lt_family_flux2,
     &lt_family_flux2_diffusers,
+    &lt_family_hunyuan_video15,
+    &lt_family_hunyuan_video15_fused,
+    &lt_family_hunyuan_video15_diffusers,
     &lt_family_hunyuan_video,
     &lt_family_hunyuan_video_diffusers,
     &lt_family_hunyuan_image,
     &lt_family_hunyuan_image_diffusers,
     &lt_family_auraflow,
     &lt_family_auraflow_diffusers,
+    &lt_family_mochi,
+    &lt_family_mochi_diffusers,
+    &lt_family_sana_video,
+    &lt_family_sana_video_diffusers,
+    &lt_family_sana_sprint,
+    &lt_family_sana_sprint_diffusers,
+    &lt_family_sana,
+    &lt_family_sana_diffusers,
     &lt_family_pixart,
     &lt_family_pixart_diffusers,
     &lt_family_lumina,
     &lt_family_lumina_diffusers,
     &lt_family_zimage,
     &lt_family_zimage_diffusers,
+    &lt_family_hidream,
+    &lt_family_kandinsky5,
     &lt_family_qwen,
     &lt_family_anima,
+    &lt_family_anima_diffusers,
     &lt_family_cosmos,
     &lt_family_cosmos_diffusers,
+    &lt_family_ltx2,
+    &lt_family_ltx2_diffusers,
     &lt_family_ltx,
     &lt_family_ltx_diffusers,
+    &lt_family_cogvideox,
+    &lt_family_cogview4,
     &lt_family_wan,
     &lt_family_wan_diffusers,
     &lt_family_chroma,
     &lt_family_chroma_diffusers,
+    &lt_family_bria,
+    &lt_family_longcat_image,
+    &lt_family_ovis_image,
     &lt_family_flux,
     &lt_family_flux_diffusers,
     &lt_family_vae,
@@ -72,6 +93,7 @@ const lt_family *const lt_families[] = {
     &lt_family_openclip,
     &lt_family_gpt2,
     &lt_family_bert,
+    &lt_family_qwen_vl,
     &lt_family_llama,
     &lt_family_neox,
     &lt_family_t5,
@@ -230,6 +252,7 @@ static bool sign_holds(const lt_store *store, const char *prefix, const lt_base_
     const lt_tensor *t = find_key(store, prefix, s->key);
     if (s->absent || !t) return s->absent && !t;
     if (s->n_dims && t->n_dims != s->n_dims) return false;
+    if (s->columns && (t->n_dims < 2 || t->shape[1] != s->columns)) return false;
     if (!s->widening) return true;
     return t->n_dims >= 2 && t->shape[1] == s->widening * t->shape[0];
 }
@@ -262,7 +285,8 @@ const lt_family *lt_family_detect(
     return &lt_family_unknown;
 }
 
-/* Whether name goes on with text: # is any number, and dots may be underscores. */
+/* Whether name goes on with text: # is any number, dots may be underscores, and a colon
+ * is a dot. */
 static bool goes_on(const char *name, const char *text)
 {
     for (; *text; text++) {
@@ -270,7 +294,8 @@ static bool goes_on(const char *name, const char *text)
             size_t digits = strspn(name, "0123456789");
             if (!digits) return false;
             name += digits;
-        } else if (*name == *text || (*text == '.' && *name == '_')) {
+        } else if (*name == (*text == ':' ? '.' : *text)
+            || (*text == '.' && *name == '_')) {
             name++;
         } else {
             return false;
@@ -282,7 +307,7 @@ static bool goes_on(const char *name, const char *text)
 static bool holds_text(const char *name, const char *text)
 {
     char head[64];
-    size_t n = strcspn(text, "#.");
+    size_t n = strcspn(text, "#.:");
     if (!text[n]) return strstr(name, text);
     snprintf(head, sizeof head, "%.*s", (int)n, text);
     for (; *name && (name = strstr(name, head)); name++)

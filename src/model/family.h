@@ -14,11 +14,12 @@ typedef struct lt_base_sign {
     unsigned n_dims;   /* 0: any */
     unsigned widening; /* not 0: shape[1] == widening * shape[0] */
     bool absent;
+    uint64_t columns; /* not 0: shape[1] */
 } lt_base_sign;
 
 /* What a module of an adapter shows: any one is enough. */
 typedef struct lt_adapter_sign {
-    const char *text; /* part of the module's name; # is any number, . also _ */
+    const char *text; /* part of the module's name; # is any number, . also _, : only . */
     uint64_t in;      /* 0: any */
     unsigned n_dims;  /* of the down factor, 0: any */
 } lt_adapter_sign;
@@ -38,12 +39,16 @@ typedef struct lt_respelling {
 
 struct lt_component {
     const char *id, *title;
-    const char *prefixes[8];          /* in the file; NULL ends. The longest match wins */
-    const char *kohya[3];             /* module name prefixes; the first is written */
-    const char *diffusers[3];         /* the same */
-    const char *comfyui;              /* prefix of ComfyUI's names; NULL: it has none */
+    const char *prefixes[8];  /* in the file; NULL ends. The longest match wins */
+    const char *kohya[3];     /* module name prefixes; the first is written */
+    const char *diffusers[3]; /* the same */
+    const char *sibling; /* public paths that begin with it are of another component in
+                            diffusers: no prefix stands before them; NULL: none */
+    const char *comfyui; /* prefix of ComfyUI's names; NULL: it has none */
     const lt_respelling *respellings; /* end NULL ends; NULL: none */
     const char *const *wrappers; /* path prefixes that heads add or drop, NULL ends */
+    const char *const *stems;    /* path prefixes that versions of a program put for each
+                                    other, the longer ones first; NULL ends */
     bool is_main;
     bool kohya_native;       /* kohya spells the native path, not the public one */
     bool no_adapter;         /* no adapter format names it */
@@ -82,16 +87,27 @@ extern const lt_family lt_family_auraflow, lt_family_auraflow_diffusers;
 extern const lt_family lt_family_pixart, lt_family_pixart_diffusers;
 extern const lt_family lt_family_lumina, lt_family_lumina_diffusers, lt_family_zimage,
     lt_family_zimage_diffusers;
-extern const lt_family lt_family_qwen, lt_family_anima;
+extern const lt_family lt_family_qwen, lt_family_anima, lt_family_anima_diffusers;
 extern const lt_family lt_family_cosmos, lt_family_cosmos_diffusers;
 extern const lt_family lt_family_wan, lt_family_wan_diffusers;
 extern const lt_family lt_family_ltx, lt_family_ltx_diffusers;
+extern const lt_family lt_family_ltx2, lt_family_ltx2_diffusers;
+extern const lt_family lt_family_hunyuan_video15, lt_family_hunyuan_video15_fused,
+    lt_family_hunyuan_video15_diffusers;
+extern const lt_family lt_family_mochi, lt_family_mochi_diffusers;
+extern const lt_family lt_family_sana_video, lt_family_sana_video_diffusers,
+    lt_family_sana_sprint, lt_family_sana_sprint_diffusers, lt_family_sana,
+    lt_family_sana_diffusers;
+extern const lt_family lt_family_hidream;
+extern const lt_family lt_family_cogvideox, lt_family_cogview4;
+extern const lt_family lt_family_kandinsky5;
+extern const lt_family lt_family_bria, lt_family_longcat_image, lt_family_ovis_image;
 extern const lt_family lt_family_refiner, lt_family_refiner_diffusers;
 extern const lt_family lt_family_clip, lt_family_openclip;
 extern const lt_family lt_family_vae, lt_family_vae_diffusers;
 extern const lt_family lt_family_controlnet, lt_family_controlnet_diffusers;
-extern const lt_family lt_family_gpt2, lt_family_bert, lt_family_llama, lt_family_neox,
-    lt_family_t5;
+extern const lt_family lt_family_gpt2, lt_family_bert, lt_family_llama, lt_family_qwen_vl,
+    lt_family_neox, lt_family_t5;
 extern const lt_family lt_family_unknown;
 
 /* Of a second layout: its adapters are told by the first one's signs. */

@@ -6,21 +6,24 @@
 
 #include "model/family.h"
 
-/* In the layout a denoiser was published in: alone, or in one file with other parts. */
-#define DIT_NATIVE(the_layout)                                                          \
+/* In the layout a denoiser was published in: alone, or in one file with other parts.
+ * NAMED: with what diffusers' programs put before its modules' names. */
+#define DIT_NATIVE(the_layout) DIT_NATIVE_NAMED(the_layout, "transformer.")
+#define DIT_NATIVE_NAMED(the_layout, ...)                                               \
     .id = "transformer", .title = "transformer",                                        \
     .prefixes = { "model.diffusion_model.", "diffusion_model.", "model.model.", "net.", \
         "model.", "transformer.", "" },                                                 \
     .kohya = { "lora_unet_", "lora_transformer_", "lora_unet__" },                      \
-    .comfyui = "diffusion_model.", .diffusers = { "transformer." }, .is_main = true,    \
+    .comfyui = "diffusion_model.", .diffusers = { __VA_ARGS__ }, .is_main = true,       \
     .kohya_native = true, .layout = the_layout
 
 /* In diffusers' layout: alone, or in a pipeline's folder. */
-#define DIT_PUBLIC(the_layout)                                                       \
-    .id = "transformer", .title = "transformer",                                     \
-    .prefixes = { "transformer.", "diffusion_model.", "" },                          \
-    .kohya = { "lora_unet_", "lora_transformer_", "lora_unet__" },                   \
-    .comfyui = "diffusion_model.", .diffusers = { "transformer." }, .is_main = true, \
+#define DIT_PUBLIC(the_layout) DIT_PUBLIC_NAMED(the_layout, "transformer.")
+#define DIT_PUBLIC_NAMED(the_layout, ...)                                         \
+    .id = "transformer", .title = "transformer",                                  \
+    .prefixes = { "transformer.", "diffusion_model.", "" },                       \
+    .kohya = { "lora_unet_", "lora_transformer_", "lora_unet__" },                \
+    .comfyui = "diffusion_model.", .diffusers = { __VA_ARGS__ }, .is_main = true, \
     .kohya_native = true, .layout = the_layout, .is_public = true
 
 /* A CLIP text encoder in transformers' names, in a single file or a pipeline's folder. */

@@ -58,6 +58,7 @@ static const lt_base_sign flux_public_base[] = {
     { .key = "single_transformer_blocks.0.proj_mlp.weight", .n_dims = 2 },
     { .key = "x_embedder.weight", .n_dims = 2 },
     { .key = "transformer_blocks.0.norm1.linear.weight", .n_dims = 2 },
+    { .key = "time_text_embed.timestep_embedder.linear_1.weight", .n_dims = 2 },
     { 0 },
 };
 static const lt_base_sign chroma_native_base[] = {

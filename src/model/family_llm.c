@@ -3,21 +3,24 @@
  * wrappers are what a task head puts in front of the bare model's names or drops. */
 #include "model/family.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static const char *const llama_wrappers[] = { "model.", "language_model.", NULL };
+/* Of the text in models that also see: in files, in transformers from 4.52 on, and where
+ * it is called as in models that do not. */
+static const char *const llama_stems[] = { "language_model.model.",
+    "model.language_model.", "model.", NULL };
 static const char *const gpt2_wrappers[] = { "transformer.", NULL };
 static const char *const bert_wrappers[] = { "bert.", "roberta.", "model.", "electra.",
     "deberta.", NULL };
 static const char *const neox_wrappers[] = { "gpt_neox.", NULL };
 static const char *const t5_wrappers[] = { "transformer.", NULL };
 
-#define LLM_COMPONENT(wrap, how)                                                     \
-    {                                                                                \
-        .id = "model", .title = "language model", .prefixes = { "" },                \
-        .kohya = { "lora_te_" }, .diffusers = { "text_encoder." }, .wrappers = wrap, \
-        .is_main = true, .rename = how                                               \
-    }
+#define LLM_COMPONENT(wrap, how)                                                 \
+    .id = "model", .title = "language model", .prefixes = { "" },                \
+    .kohya = { "lora_te_" }, .diffusers = { "text_encoder." }, .wrappers = wrap, \
+    .is_main = true, .rename = how
 
 /* transformers' Conv1D (GPT-2) stores (in, out). */
 bool lt_rename_gpt2(const char *name, lt_rename *out)
@@ -31,16 +34,78 @@ bool lt_rename_gpt2(const char *name, lt_rename *out)
     return true;
 }
 
+/* The first of the pairs whose beginning the name has, the other in its place; the names
+ * as they are without one. */
+static bool rename_moved(const char *name, const lt_respelling *moved, lt_rename *out)
+{
+    size_t n = lt_stem_size(name, ".weight");
+    for (; n && moved->end; moved++) {
+        const char *rest = lt_behind(name, moved->end);
+        int left = (int)(n - strlen(moved->end));
+        if (rest) return lt_rename_to(out, "%s%.*s", moved->instead, left, rest);
+    }
+    return n && lt_rename_to(out, "%.*s", (int)n, name);
+}
+
+/* Files of models that also see keep names that transformers' modules had before 4.52:
+ * Gemma 3, LLaVA, Mistral 3, PaliGemma, */
+static bool rename_llama(const char *name, lt_rename *out)
+{
+    static const lt_respelling moved[] = {
+        { "language_model.model.", "model.language_model." },
+        { "language_model.lm_head", "lm_head" },
+        { "vision_tower.", "model.vision_tower." },
+        { "multi_modal_projector.", "model.multi_modal_projector." },
+        { 0 },
+    };
+    return rename_moved(name, moved, out);
+}
+
+/* and Qwen2-VL and 2.5-VL. */
+static bool rename_qwen_vl(const char *name, lt_rename *out)
+{
+    static const lt_respelling moved[] = {
+        { "visual.", "model.visual." },
+        { "model.visual.", "model.visual." },
+        { "model.language_model.", "model.language_model." },
+        { "model.", "model.language_model." },
+        { 0 },
+    };
+    return rename_moved(name, moved, out);
+}
+
+/* Files of GPT-NeoX call the head embed_out, and so did transformers before 5. */
+static bool rename_neox(const char *name, lt_rename *out)
+{
+    size_t n = lt_stem_size(name, ".weight");
+    if (!strcmp(name, "embed_out.weight")) return lt_rename_to(out, "lm_head");
+    return n && lt_rename_to(out, "%.*s", (int)n, name);
+}
+
 static const lt_component gpt2_components[] = {
-    LLM_COMPONENT(gpt2_wrappers, lt_rename_gpt2), { 0 }
+    { LLM_COMPONENT(gpt2_wrappers, lt_rename_gpt2) },
+    { 0 },
 };
-static const lt_component bert_components[] = { LLM_COMPONENT(bert_wrappers, NULL),
-    { 0 } };
-static const lt_component llama_components[] = { LLM_COMPONENT(llama_wrappers, NULL),
-    { 0 } };
-static const lt_component neox_components[] = { LLM_COMPONENT(neox_wrappers, NULL),
-    { 0 } };
-static const lt_component t5_components[] = { LLM_COMPONENT(t5_wrappers, NULL), { 0 } };
+static const lt_component bert_components[] = {
+    { LLM_COMPONENT(bert_wrappers, NULL) },
+    { 0 },
+};
+static const lt_component llama_components[] = {
+    { LLM_COMPONENT(llama_wrappers, rename_llama), .stems = llama_stems },
+    { 0 },
+};
+static const lt_component qwen_vl_components[] = {
+    { LLM_COMPONENT(llama_wrappers, rename_qwen_vl), .stems = llama_stems },
+    { 0 },
+};
+static const lt_component neox_components[] = {
+    { LLM_COMPONENT(neox_wrappers, rename_neox) },
+    { 0 },
+};
+static const lt_component t5_components[] = {
+    { LLM_COMPONENT(t5_wrappers, NULL) },
+    { 0 },
+};
 
 /* The fused projection is stored (in, 3 in); the same names with (out, in) belong to
  * other models. */
@@ -94,14 +159,31 @@ static const lt_adapter_sign llama_adapter[] = {
     { 0 },
 };
 
+#define LLAMA_TRAITS .id = "llama", .title = "LLaMA-like language model"
+
 const lt_family lt_family_llama = {
-    .id = "llama",
-    .title = "LLaMA-like language model",
+    LLAMA_TRAITS,
     .naming = LT_NAMING_PEFT,
     .causal_lm = true,
     .base_signs = llama_base,
     .adapter_signs = llama_adapter,
     .components = llama_components,
+};
+
+static const lt_base_sign qwen_vl_base[] = {
+    { .key = "*layers.0.self_attn.o_proj.weight", .n_dims = 2 },
+    { .key = "*layers.0.input_layernorm.weight", .n_dims = 1 },
+    { .key = "*visual.patch_embed.proj.weight", .n_dims = 5 },
+    { 0 },
+};
+
+const lt_family lt_family_qwen_vl = {
+    LLAMA_TRAITS,
+    .naming = LT_NAMING_PEFT,
+    .causal_lm = true,
+    .base_signs = qwen_vl_base,
+    .adapter_signs = lt_no_adapter_signs,
+    .components = qwen_vl_components,
 };
 
 static const lt_base_sign neox_base[] = {

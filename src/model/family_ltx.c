@@ -21,13 +21,16 @@ static const lt_base_sign ltx_public_base[] = {
     { .key = "caption_projection.linear_1.weight", .n_dims = 2 },
     { .key = "transformer_blocks.0.attn1.to_q.weight", .n_dims = 2 },
     { .key = "proj_in.weight", .n_dims = 2 },
-    { .key = "av_ca_a2v_gate_adaln_single.linear.weight", .absent = true },
+    { .key = "av_cross_attn_video_a2v_gate.linear.weight", .absent = true },
     { 0 },
 };
 static const lt_adapter_sign ltx_adapter[] = {
-    { "diffusion_model.transformer_blocks.#.attn#.to_", 0, 2 },
-    { "transformer.transformer_blocks.#.attn#.to_", 0, 2 },
-    { "lora_unet_transformer_blocks.#.attn#.to_", 0, 2 },
+    { "diffusion_model.transformer_blocks.#.attn#.to_", 2048, 2 },
+    { "transformer.transformer_blocks.#.attn#.to_", 2048, 2 },
+    { "lora_unet_transformer_blocks.#.attn#.to_", 2048, 2 },
+    { "diffusion_model.transformer_blocks.#.attn2.to_", 4096, 2 },
+    { "transformer.transformer_blocks.#.attn2.to_", 4096, 2 },
+    { "lora_unet_transformer_blocks.#.attn2.to_", 4096, 2 },
     { 0 },
 };
 

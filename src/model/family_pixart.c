@@ -29,15 +29,18 @@ static const lt_adapter_sign pixart_adapter[] = {
     { 0 },
 };
 
+/* The second is what the published trainer writes. */
+#define PIXART_NAMES "transformer.", "unet.base_model.model."
+
 static const lt_component pixart_native[] = {
-    { DIT_NATIVE(&lt_layout_pixart), .is_standard = pixart_standard },
+    { DIT_NATIVE_NAMED(&lt_layout_pixart, PIXART_NAMES), .is_standard = pixart_standard },
     DIT_ENCODER("te1", "text encoder (T5)", "text_encoders.t5xxl.transformer.",
         "text_encoder.", "lora_te_"),
     DIT_VAE,
     { 0 },
 };
 static const lt_component pixart_public[] = {
-    { DIT_PUBLIC(&lt_layout_pixart), .is_standard = pixart_standard },
+    { DIT_PUBLIC_NAMED(&lt_layout_pixart, PIXART_NAMES), .is_standard = pixart_standard },
     DIT_ENCODER("te1", "text encoder (T5)", "text_encoders.t5xxl.transformer.",
         "text_encoder.", "lora_te_"),
     DIT_VAE,

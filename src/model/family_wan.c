@@ -3,7 +3,8 @@
  */
 #include "model/family_dit.h"
 
-static const char *const wan_blocks[] = { "blocks.", NULL };
+static const char *const wan_blocks[] = { "blocks.", "vace_blocks.", "face_adapter.",
+    NULL };
 
 static bool wan_standard(const char *path)
 {
@@ -27,8 +28,9 @@ static const lt_adapter_sign wan_adapter[] = {
     { "blocks.#.self_attn.v", 0, 2 },
     { "blocks.#.cross_attn.q", 0, 2 },
     { "blocks.#.cross_attn.v", 0, 2 },
-    { "transformer.blocks.#.attn#.", 0, 2 },
-    { "transformer_2.blocks.#.attn#.", 0, 2 },
+    { "transformer:blocks.#.attn#.", 0, 2 },
+    { "transformer_2:blocks.#.attn#.", 0, 2 },
+    { "lora_transformer_blocks.#.attn#.", 0, 2 },
     { "blocks.#.ffn.", 0, 2 },
     { 0 },
 };

@@ -108,7 +108,21 @@ static bool match_row(const lt_layout_view *v, const lt_layout_row *row, const c
     return false;
 }
 
-bool lt_layout_find(const lt_layout_view *view, const char *name, lt_layout_place *place)
+/* prefix with its index, then n characters of name. */
+static bool write_path(const char *prefix, unsigned index, const char *name, size_t n,
+    char *dst, size_t size)
+{
+    int head = (int)strcspn(prefix, "#"), length;
+    if (prefix[head])
+        length = snprintf(dst, size, "%.*s%u%s%.*s", head, prefix, index,
+            prefix + head + 1, (int)n, name);
+    else
+        length = snprintf(dst, size, "%s%.*s", prefix, (int)n, name);
+    return length >= 0 && (size_t)length < size;
+}
+
+static bool find_named(
+    const lt_layout_view *view, const char *name, lt_layout_place *place)
 {
     for (size_t g = 0; view->layout->groups[g].native; g++) {
         const lt_layout_group *group = &view->layout->groups[g];
@@ -126,6 +140,29 @@ bool lt_layout_find(const lt_layout_view *view, const char *name, lt_layout_plac
     return false;
 }
 
+/* A tensor of a native file that calls modules by their other names. */
+static bool find_other_name(
+    const lt_layout_view *view, const char *name, lt_layout_place *place)
+{
+    const lt_layout_alias *a = view->is_public ? NULL : view->layout->aliases;
+    for (; a && a->name; a++) {
+        char native[256];
+        unsigned index;
+        const char *rest = a->parts ? NULL : match_group(a->name, name, &index);
+        if (!rest || (*rest && *rest != '.')) continue;
+        if (!write_path(a->native, index, "", 0, native, sizeof native)) continue;
+        size_t n = strlen(native);
+        snprintf(native + n, sizeof native - n, "%s", rest);
+        if (find_named(view, native, place)) return true;
+    }
+    return false;
+}
+
+bool lt_layout_find(const lt_layout_view *view, const char *name, lt_layout_place *place)
+{
+    return find_named(view, name, place) || find_other_name(view, name, place);
+}
+
 bool lt_layout_find_weight(
     const lt_layout_view *view, const char *name, lt_layout_place *place)
 {
@@ -133,25 +170,16 @@ bool lt_layout_find_weight(
         && !(place->row->flags & LT_ROW_TENSOR);
 }
 
-/* prefix with its index, then n characters of name. */
-static bool write_path(const char *prefix, unsigned index, const char *name, size_t n,
+bool lt_layout_alias_name(const lt_layout_alias *alias, const char *native, unsigned part,
     char *dst, size_t size)
 {
-    int head = (int)strcspn(prefix, "#"), length;
-    if (prefix[head])
-        length = snprintf(dst, size, "%.*s%u%s%.*s", head, prefix, index,
-            prefix + head + 1, (int)n, name);
-    else
-        length = snprintf(dst, size, "%s%.*s", prefix, (int)n, name);
-    return length >= 0 && (size_t)length < size;
-}
-
-bool lt_layout_alias_name(
-    const lt_layout_alias *alias, const char *native, char *dst, size_t size)
-{
     unsigned index;
-    const char *rest = match_group(alias->native, native, &index);
-    return rest && !*rest && write_path(alias->name, index, "", 0, dst, size);
+    char path[160];
+    const char *rest = match_group(alias->native, native, &index), *name;
+    size_t n = rest && !*rest ? word(alias->name, part, &name) : 0;
+    if (!n || n >= sizeof path) return false;
+    snprintf(path, sizeof path, "%.*s", (int)n, name);
+    return write_path(path, index, "", 0, dst, size);
 }
 
 bool lt_layout_native_path(const lt_layout_place *place, char *dst, size_t size)

@@ -52,10 +52,13 @@ typedef struct lt_layout_variant {
     const char *id, *params;
 } lt_layout_variant;
 
-/* Another name of a native module, or of its first parts. */
+/* Another name of a native module or bare tensor, of a module's first parts or of each of
+ * them. Files may have those of whole modules and tensors. */
 typedef struct lt_layout_alias {
     const char *name, *native; /* whole paths, # being the block's index in both */
-    unsigned char parts;       /* how many public modules it covers; 0: all of it */
+    unsigned char parts;       /* how many public modules it covers; 0: all of it; 1: one,
+                                  name being the names of all in their order, blanks
+                                  between */
 } lt_layout_alias;
 
 typedef struct lt_layout {
@@ -91,10 +94,10 @@ bool lt_layout_find(const lt_layout_view *view, const char *name, lt_layout_plac
 bool lt_layout_find_weight(
     const lt_layout_view *view, const char *name, lt_layout_place *place);
 
-/* The alias' name for the module of that native path, into dst; false when it is not one
- * of that module. */
-bool lt_layout_alias_name(
-    const lt_layout_alias *alias, const char *native, char *dst, size_t size);
+/* The alias' name for the module of that native path, or for that part of it, into dst;
+ * false when it is not one of that module. */
+bool lt_layout_alias_name(const lt_layout_alias *alias, const char *native, unsigned part,
+    char *dst, size_t size);
 
 /* Module paths, without ".weight", into dst; false when that does not fit. */
 bool lt_layout_native_path(const lt_layout_place *place, char *dst, size_t size);

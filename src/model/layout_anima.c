@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Cosmos-Predict2 (NVIDIA) and Anima (CircleStone Labs), which is the former with a
- * network before it that prepares the text. In files that network is part of the
+/* Cosmos-Predict2 and 2.5 and what Cosmos-Transfer2.5 controls (NVIDIA), and Anima
+ * (CircleStone Labs), which is the first with a network before it that prepares the text.
+ * 2.5 projects longer text states; Transfer also attends to an image, its control blocks
+ * being a model of their own in diffusers. In files that network is part of the
  * denoiser; in diffusers it is a component of its own, text_conditioner, whose name
  * stands before its modules here. Modulations are products of two matrices, and only the
  * text network has biases. The buffers that some files carry (pos_embedder.*, accum_*,
@@ -48,8 +50,31 @@ static const lt_layout_row whole[] = {
     { 0 },
 };
 
+static const lt_layout_row block_image[] = {
+    { "q_img", NULL, "d,d", 0, 0 },
+    { "k_img", NULL, "d,d", 0, 0 },
+    { "v_img", NULL, "d,d", 0, 0 },
+    { "q_img_norm.weight", NULL, "h", T, 0 },
+    { "k_img_norm.weight", NULL, "h", T, 0 },
+    { 0 },
+};
+
+static const lt_layout_row text_projection[] = {
+    { "crossattn_proj.0", NULL, "c,100352", B, 0 },
+    { 0 },
+};
+
+static const lt_layout_row image_projection[] = {
+    { "img_context_proj.0", NULL, "d,1152", B, 0 },
+    { 0 },
+};
+
 static const lt_layout_group groups[] = {
     { "blocks.#.", "transformer_blocks.#.", 'n', 0, LT_SPAN_ALL, block, NULL },
+    { "blocks.#.cross_attn.", "transformer_blocks.#.attn2.", 'x', 0, LT_SPAN_ALL,
+        block_image, NULL },
+    { "", "", 'p', 0, LT_SPAN_ALL, text_projection, NULL },
+    { "", "", 'e', 0, LT_SPAN_ALL, image_projection, NULL },
     { "", "", 0, 0, LT_SPAN_ALL, whole, NULL },
     { 0 },
 };
@@ -60,6 +85,9 @@ static const lt_layout_variant variants[] = {
     { "2B-v2w", "d=2048 h=128 n=28 i=18 c=1024 a=256" },
     { "14B-t2i", "d=5120 h=128 n=36 i=17 c=1024 a=256" },
     { "14B-v2w", "d=5120 h=128 n=36 i=18 c=1024 a=256" },
+    { "2.5-2B", "d=2048 h=128 n=28 i=18 c=1024 a=256 p=1" },
+    { "2.5-14B", "d=5120 h=128 n=36 i=18 c=1024 a=256 p=1" },
+    { "transfer2.5-2B", "d=2048 h=128 n=28 i=18 c=1024 a=256 p=1 x=28 e=1" },
     { 0 },
 };
 

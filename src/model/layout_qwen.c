@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Qwen-Image (Alibaba) and its editing models, whose files have the same tensors. It was
+/* Qwen-Image (Alibaba) and its editing models, whose files have the same tensors;
+ * Qwen-Image-Layered has one more, an embedding of which layer it is. It was
  * published in diffusers' names: single files differ in the prefix only, and nothing is
  * fused. */
 #include "model/layouts.h"
@@ -40,15 +41,22 @@ static const lt_layout_row whole[] = {
     { 0 },
 };
 
+static const lt_layout_row layered[] = {
+    { "time_text_embed.addition_t_embedding", NULL, "2,d", 0, 0 },
+    { 0 },
+};
+
 static const lt_layout_group groups[] = {
     { "transformer_blocks.#.", "transformer_blocks.#.", 'n', 0, LT_SPAN_ALL, block,
         NULL },
     { "", "", 0, 0, LT_SPAN_ALL, whole, NULL },
+    { "", "", 'l', 0, LT_SPAN_ALL, layered, NULL },
     { 0 },
 };
 
 static const lt_layout_variant variants[] = {
     { "qwen-image", "d=3072 h=128 n=60 c=3584" },
+    { "layered", "d=3072 h=128 n=60 c=3584 l=1" },
     { 0 },
 };
 

@@ -16,11 +16,18 @@ extern const lt_layout lt_layout_wan;
 extern const lt_layout lt_layout_qwen_image;
 extern const lt_layout lt_layout_cosmos_predict2, lt_layout_anima;
 extern const lt_layout lt_layout_flux2;
-extern const lt_layout lt_layout_ltx;
+extern const lt_layout lt_layout_ltx, lt_layout_ltx2;
 extern const lt_layout lt_layout_auraflow;
 extern const lt_layout lt_layout_pixart;
 extern const lt_layout lt_layout_lumina, lt_layout_zimage;
 extern const lt_layout lt_layout_hunyuan_video, lt_layout_hunyuan_image;
+extern const lt_layout lt_layout_hunyuan_video15, lt_layout_hunyuan_video15_fused;
+extern const lt_layout lt_layout_mochi;
+extern const lt_layout lt_layout_sana, lt_layout_sana_sprint, lt_layout_sana_video;
+extern const lt_layout lt_layout_hidream;
+extern const lt_layout lt_layout_cogvideox, lt_layout_cogview4;
+extern const lt_layout lt_layout_kandinsky5;
+extern const lt_layout lt_layout_bria, lt_layout_longcat_image, lt_layout_ovis_image;
 
 /* All of them by name. */
 typedef struct lt_named_layout {

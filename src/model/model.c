@@ -86,7 +86,9 @@ static bool is_embedding(const char *path)
     static const char *const leaves[] = { "embed_tokens", "wte", "wpe", "word_embeddings",
         "position_embeddings", "token_type_embeddings", "token_embedding",
         "position_embedding", "positional_embedding", "embed_in", "shared",
-        "relative_attention_bias", "tok_embeddings", "embed_positions", "pos_embed" };
+        "relative_attention_bias", "tok_embeddings", "embed_positions", "pos_embed",
+        "cond_type_embedding", "cond_type_embed", "addition_t_embedding",
+        "fps_embedding" };
     const char *leaf = strrchr(path, '.');
     leaf = leaf ? leaf + 1 : path;
     for (size_t i = 0; i < sizeof leaves / sizeof *leaves; i++)
@@ -239,7 +241,8 @@ static bool find_place(const lt_model *m, const lt_component *c, const lt_tensor
     return c->is_public || can_be_cut(place, t);
 }
 
-/* An embedding is not trained as a pair; what only the published form of a text encoder
+/* An embedding is not trained as a pair, nor is what the family's rename refuses; what
+ * only the published form of a text encoder
  * has, no loader names. */
 static bool is_nameless(
     const lt_component *c, const char *native, const lt_layout_place *place)
@@ -247,7 +250,9 @@ static bool is_nameless(
     char path[512];
     size_t stem = lt_stem_size(native, ".weight");
     snprintf(path, sizeof path, "%.*s", (int)(stem ? stem : strlen(native)), native);
-    return is_embedding(path) || (!place->parts && !c->is_main);
+    lt_rename rename;
+    bool refused = stem && c->rename && !c->rename(native, &rename);
+    return refused || is_embedding(path) || (!place->parts && !c->is_main);
 }
 
 static lt_status add_tensor(lt_model *m, size_t index, lt_error *err)

@@ -38,7 +38,7 @@ lt_status lt_outline_store(lt_store **out, const lt_outline *outline, lt_error *
     lt_status st = lt_store_hollow(out, outline->family->title, err);
     struct adding a = { .store = *out, .err = err };
     const lt_component *c = outline->family->components;
-    for (size_t i = 0; c[i].id && i < LT_MAX_COMPONENTS && !st; i++) {
+    for (size_t i = 0; i < LT_MAX_COMPONENTS && c[i].id && !st; i++) {
         if (!lt_outline_variants(&c[i])) continue;
         a.prefix = c[i].prefixes[0];
         lt_layout_each(c[i].layout, c[i].layout->variants[outline->variant[i]].params,

@@ -239,6 +239,26 @@ WAN_I2V = Mini("wan", "d=64 f=96 n=2 i=36 o=16 x=2 e=1", diffusers.WanTransforme
                       encoder_hidden_states=(1, 512, 4096),
                       encoder_hidden_states_image=(1, 7, 1280)), name="wan-i2v")
 
+
+
+def convert_flf2v(tensors):
+    """The positions are not among what diffusers' loader renames, only in its script."""
+    positions = tensors.pop("img_emb.emb_pos")
+    return WAN(tensors) | {"condition_embedder.image_embedder.pos_embed": positions}
+
+
+WAN_FLF2V = Mini("wan", "d=64 f=96 n=2 i=36 o=16 x=2 e=1 p=1", diffusers.WanTransformer3DModel,
+                 {**WAN_CONFIG, "in_channels": 36, "image_dim": 1280, "added_kv_proj_dim": 64,
+                  "pos_embed_seq_len": 514}, convert_flf2v,
+                 inputs({"timestep": STEP}, hidden_states=(1, 36, 2, 6, 4),
+                        encoder_hidden_states=(1, 512, 4096),
+                        encoder_hidden_states_image=(2, 257, 1280)), name="wan-flf2v")
+WAN_VACE = Mini("wan", "d=64 f=96 n=3 i=16 o=16 v=2 w=1", diffusers.WanVACETransformer3DModel,
+                {**WAN_CONFIG, "num_layers": 3, "in_channels": 16, "vace_layers": [0, 2]}, WAN,
+                inputs({"timestep": STEP}, hidden_states=(1, 16, 2, 6, 4),
+                       encoder_hidden_states=(1, 5, 4096), control_hidden_states=(1, 96, 2, 6, 4)),
+                name="wan-vace")
+
 # ---- Lightricks and NVIDIA -----------------------------------------------------------
 
 LTX = Mini("ltx", "d=64 n=2", diffusers.LTXVideoTransformer3DModel,
@@ -247,6 +267,38 @@ LTX = Mini("ltx", "d=64 n=2", diffusers.LTXVideoTransformer3DModel,
            inputs({"timestep": STEP, "encoder_attention_mask": torch.tensor([[1, 1, 1, 1, 0]]),
                    "num_frames": 2, "height": 3, "width": 2},
                   hidden_states=(1, 12, 128), encoder_hidden_states=(1, 5, 4096)))
+
+LTX2_CONFIG = {**STREAMS, "cross_attention_dim": 64, "audio_num_attention_heads": 4,
+               "audio_attention_head_dim": 8, "audio_cross_attention_dim": 32,
+               "rope_type": "split", "cross_attn_timestep_scale_multiplier": 1}
+
+
+def ltx2_inputs(text, audio_text):
+    return inputs({"timestep": STEP[None], "sigma": STEP, "num_frames": 2, "height": 3, "width": 2,
+                   "audio_num_frames": 4, "encoder_attention_mask": torch.tensor([[1, 1, 1, 1, 0]]),
+                   "audio_encoder_attention_mask": torch.tensor([[1, 1, 1, 1, 0]])},
+                  hidden_states=(1, 12, 128), audio_hidden_states=(1, 4, 128),
+                  encoder_hidden_states=(1, 5, text),
+                  audio_encoder_hidden_states=(1, 5, audio_text))
+
+
+LTX2 = Mini("ltx2", "d=64 a=32 h=4 n=2 m=6 v=384 u=192 f=2 p=1 c=48",
+            diffusers.LTX2VideoTransformer3DModel, {**LTX2_CONFIG, "caption_channels": 48},
+            by_diffusers("convert_ltx2_transformer_to_diffusers"), ltx2_inputs(48, 48))
+
+
+def convert_ltx25(tensors):
+    """What 2.3 and 2.5 have more is renamed by diffusers' script, not by its loader."""
+    return LTX2.converter({name.replace("prompt_adaln_single", "prompt_adaln"): tensor
+                           for name, tensor in tensors.items()})
+
+
+LTX25 = Mini("ltx2", "d=64 a=32 h=4 n=2 m=9 v=576 u=288 w=2 g=2 q=1 k=1",
+             diffusers.LTX2VideoTransformer3DModel,
+             {**LTX2_CONFIG, "gated_attn": True, "audio_gated_attn": True, "cross_attn_mod": True,
+              "audio_cross_attn_mod": True, "use_prompt_embeddings": False, "perturbed_attn": True,
+              "ff_bias": False, "use_keyframes_abs_pos_embedding": True},
+             convert_ltx25, ltx2_inputs(64, 32), name="ltx2.5")
 
 # diffusers appends the mask of padding, a channel, with torchvision, which is not needed elsewhere:
 # here the input has it already.
@@ -257,5 +309,22 @@ COSMOS = Mini("cosmos-predict2", "d=64 h=16 n=2 i=17 c=32 a=24", diffusers.Cosmo
               inputs({"timestep": LEVEL}, hidden_states=(1, 17, 2, 6, 4),
                      encoder_hidden_states=(1, 5, 32)))
 
+
+class CosmosTransfer(diffusers.CosmosTransformer3DModel):
+    """Given text and image beside each other, which the model takes as a pair."""
+
+    def forward(self, encoder_hidden_states, image, **others):
+        return super().forward(encoder_hidden_states=(encoder_hidden_states, image), **others)
+
+
+COSMOS_25 = Mini("cosmos-predict2", "d=64 h=16 n=2 i=17 c=32 a=24 p=1 x=2 e=1", CosmosTransfer,
+                 {**COSMOS.config, "use_crossattn_projection": True,
+                  "crossattn_proj_in_channels": 100352, "encoder_hidden_states_channels": 32,
+                  "img_context_dim_in": 1152, "img_context_dim_out": 64},
+                 COSMOS.converter,
+                 inputs({"timestep": LEVEL}, hidden_states=(1, 17, 2, 6, 4),
+                        encoder_hidden_states=(1, 5, 100352), image=(1, 7, 1152)),
+                 name="cosmos-transfer2.5")
+
 MINIS = (FLUX, CHROMA, FLUX2, HUNYUAN_VIDEO, SD3, AURAFLOW, PIXART, LUMINA, ZIMAGE, QWEN, WAN_T2V,
-         WAN_I2V, LTX, COSMOS)
+         WAN_I2V, WAN_FLF2V, WAN_VACE, LTX, LTX2, LTX25, COSMOS, COSMOS_25)

@@ -5,9 +5,11 @@ A miniature (dit_minis.py) in the published layout is random, its other form mad
 that is not loratool's.  What is merged into either is compared, and diffusers runs it.
 """
 
+import re
+
 from common import at_most, check, loratool, report, run_tests
 from consumers import difference, extract, keys_of, merge, same_set
-from dit_minis import FLUX, HUNYUAN_VIDEO, MINIS
+from dit_minis import FLUX, HUNYUAN_VIDEO, MINIS, PIXART
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -81,9 +83,16 @@ SPELLINGS = {
 }
 
 
+# Embeddings that are looked up, convolutions of a channel each, and what picks experts, which is
+# no module: nothing adapts them.
+NOT_ADAPTED = ("cond_type_embedding", "cond_type_embed", "depth_conv.conv", "conv_depth",
+               "ff_i.gate")
+
+
 def paths_of(model):
     return [name[:-len(".weight")] for name, t in load_file(model).items()
-            if name.endswith(".weight") and t.ndim > 1]
+            if name.endswith(".weight") and t.ndim > 1
+            and not name.endswith(tuple(f"{path}.weight" for path in NOT_ADAPTED))]
 
 
 def random_factors(model, paths):
@@ -273,6 +282,16 @@ def renamed(path):
     return path[:-1]
 
 
+def saved_name(name):
+    """Of a tensor, as ComfyUI saves it."""
+    name = re.sub(r"_attn_([qk])_norm\.weight$", r"_attn.norm.\1_norm.scale", name)
+    name = re.sub(r"\.([qk])_norm\.weight$", r".norm.\1_norm.scale", name)
+    if name.endswith("_norm.scale"):
+        return name.replace(".q_norm.", ".query_norm.").replace(".k_norm.", ".key_norm.")
+    path, _, kind = name.rpartition(".")
+    return f"{renamed(path)}.{kind}"
+
+
 def test_hunyuan_extras(work):
     """ComfyUI's names, with dots and with underscores."""
     files = HUNYUAN_VIDEO.make(work)
@@ -289,6 +308,47 @@ def test_hunyuan_extras(work):
                   f"{len(pairs)} modules of {how} on {target}", "extras")
             images.add(out.read_bytes())
         check(len(images) == 1, f"HunyuanVideo's names in ComfyUI on {target}", "extras")
+    check_saved_by_comfyui(files, published, comfyui, work)
+
+
+def check_saved_by_comfyui(files, published, comfyui, work):
+    """A base under ComfyUI's names and prefix is the same model to adapters of any names."""
+    names = {name: "model.model." + saved_name(name) for name in load_file(files["base", "native"])}
+    saved, out, back = (work / f"{x}.safetensors" for x in ("saved", "out", "back"))
+    save_file({names[name]: t for name, t in load_file(files["base", "native"]).items()}, saved)
+    check(report("info", saved)["family"] == "hunyuan-video", "family", "saved by ComfyUI")
+    for pairs, how in ((published, "native"), (comfyui, "native"), (None, "public")):
+        pairs = pairs or random_factors(files["base", "public"], paths_of(files["base", "public"]))
+        adapter = spelled(pairs, next(iter(SPELLINGS[how].values())), work / "spelled.safetensors")
+        done = merge(saved, [adapter], out)
+        check(done["modules_applied"] == len(pairs), f"{done['modules_applied']} of {len(pairs)} "
+              f"modules of {how} names", "saved by ComfyUI")
+        merge(files["base", "native"], [adapter], work / "merged.safetensors")
+        theirs = {names[name]: t for name, t in load_file(work / "merged.safetensors").items()}
+        ours = load_file(out)
+        same_set(ours, theirs, "saved by ComfyUI", "tensors")
+        equal = all(torch.equal(ours[name], t) for name, t in theirs.items())
+        check(equal, f"{how} names", "saved by ComfyUI")
+    report("convert", saved, "--to", "diffusers", "-o", back)
+    public, ours = load_file(files["base", "public"]), load_file(back)
+    same_set(ours, public, "saved by ComfyUI", "tensors in diffusers' layout")
+    equal = all(torch.equal(ours[name], t) for name, t in public.items())
+    check(equal, "relayout", "saved by ComfyUI")
+
+
+def test_pixart_extras(work):
+    """What PixArt's trainer puts before the names."""
+    files = PIXART.make(work)
+    factors = random_factors(files["base", "public"], paths_of(files["base", "public"]))
+    for target in "native", "public":
+        images = set()
+        for prefix in "transformer.", "unet.base_model.model.":
+            adapter = spelled(factors, (dotted(prefix), PEFT_KEYS), work / "spelled.safetensors")
+            out = work / "merged.safetensors"
+            done = merge(files["base", target], [adapter], out)
+            check(done["modules_applied"] == len(factors), f"{prefix} on {target}", "extras")
+            images.add(out.read_bytes())
+        check(len(images) == 1, f"PixArt's trainer on {target}", "extras")
 
 
 def check_mini(mini, work):
@@ -351,4 +411,5 @@ def test_of(mini):
 
 
 if __name__ == "__main__":
-    run_tests(*map(test_of, MINIS), test_flux_extras, test_hunyuan_extras, test_tucker)
+    run_tests(*map(test_of, MINIS), test_flux_extras, test_hunyuan_extras, test_pixart_extras,
+              test_tucker)

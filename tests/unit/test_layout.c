@@ -275,6 +275,154 @@ static const struct published {
         "7f08a28c90e6d80a135131552e4c46d5ecad5900eaf43b825e90bb99bcbb30f8" },
     { "hunyuan-image", "refiner", true, 1260, 15027012160,
         "26308cbfd5e8ac7b0db2a4d2af731e1abbbf249985ed4e6bcfda849af6a6e821" },
+    { "wan", "2.1-flf2v-14B", false, 1304, 16395536704,
+        "c99ea19cb41c6c7fef7aab710ba35f47abd0a9cb92e5ef993b8b9cbc31a63b57" },
+    { "wan", "2.1-flf2v-14B", true, 1304, 16395536704,
+        "54164a97eafb54e79d8573c35006e587b57902b713038e38c36d8e4d0edb93e4" },
+    { "wan", "2.1-vace-1.3B", false, 1264, 2153972032,
+        "6c7e6630ffd0cd50c5cfdc5da482d6c83b0c57dd3b336a3507723e7049048f38" },
+    { "wan", "2.1-vace-1.3B", true, 1264, 2153972032,
+        "35d1e6eb2c3adfac4134a98ab3cd6955d8749a62fced5d27a8ad1ce220042944" },
+    { "wan", "2.1-vace-14B", false, 1331, 17337592896,
+        "def4fe3bbf872a004a2fa7ce479932c30d75c25d89f093de819485cb8dfbab92" },
+    { "wan", "2.1-vace-14B", true, 1331, 17337592896,
+        "75f1f82f43ebabfa592cbc0b89f638ad614d05d8ccfb3b749a4b35013f423960" },
+    { "wan", "2.2-animate-14B", false, 1378, 17252080448,
+        "430b83e2f4041ddaf5f30906b6bc0e1c4c720b2b79e30bdb9de78777243c9644" },
+    { "wan", "2.2-animate-14B", true, 1394, 17252080448,
+        "083466da9285ea8535562a403d4fc1b53200df7d6c47ea9d9ef578a2c63d471d" },
+    { "cosmos-predict2", "2.5-2B", false, 569, 2059174912,
+        "bb3132f4fc3db7bbd83e123f2e27ff715f2af7107338997faef63a36c16c7386" },
+    { "cosmos-predict2", "2.5-2B", true, 569, 2059174912,
+        "9b8fbda57a60322cdfb07b74a96684350424c2ca8cf2efc4108ae2e11ddd0fa0" },
+    { "cosmos-predict2", "2.5-14B", false, 729, 14368047104,
+        "a3536fa2b4f4fe67f6a4a64a0d2a19286ecb76a21191727b4c8f19a4c2839b0a" },
+    { "cosmos-predict2", "2.5-14B", true, 729, 14368047104,
+        "a216866c942d4347411edbdafe23292468c5452ca44d30c969ade2080b0c2c9e" },
+    { "cosmos-predict2", "transfer2.5-2B", false, 711, 2413864960,
+        "1dc52f919313ae7a2ab7a20395b6c986ddab5e7f6c1c36087efb8c96f70c3320" },
+    { "cosmos-predict2", "transfer2.5-2B", true, 711, 2413864960,
+        "c812fac84176b9d7d0f590c31702d218ba8fd8eff358f65e73aa3b398684b25b" },
+    { "ltx2", "2.0", false, 3510, 18876174592,
+        "a5211f5ba43ff62aa5f51f9d6ea1544cc41c8b15b44f3ebeb5836e7456157890" },
+    { "ltx2", "2.0", true, 3510, 18876174592,
+        "c7674dc6143ecf8403ea432a60161690093d23706976a2d2dbdf797395d1e707" },
+    { "ltx2", "2.3", false, 4186, 18988838144,
+        "a7c7b65a5b1b3c30c18f37d4b44ea04737a4c27fd20cea99fd4cc10ffac21de6" },
+    { "ltx2", "2.3", true, 4186, 18988838144,
+        "f7a1c1f36ba2d3970dfdc0edbc6abaebdf74cd71e78d5816f1defcab050e14e5" },
+    { "ltx2", "2.5", false, 4091, 18987859200,
+        "a6500a6aec05e0b1efc32170a0638c65f73b14c6dc8ed07028e19711f1ad2b5a" },
+    { "ltx2", "2.5", true, 4091, 18987859200,
+        "a8b30256f8b98a67228390ae7f5efe3ced65c92568334b40cfa3d784856f6e2d" },
+    { "hunyuan-video-1.5", "1.5", false, 1793, 8326608160,
+        "761c573d75cbecc3995dfee056838ee28c601a7f132b8291249820562adede3d" },
+    { "hunyuan-video-1.5", "1.5", true, 1801, 8326608160,
+        "48ab91e2be8d3cb1e84bd30a51672066f07064791af90407c16fefa591bb1948" },
+    { "hunyuan-video-1.5", "1.5-step-distilled", false, 1797, 8331330848,
+        "10da0e1467d22c8277801178e788ed9f335a8733e941f1cbcbc8e2691b3bb2e9" },
+    { "hunyuan-video-1.5", "1.5-step-distilled", true, 1805, 8331330848,
+        "4bcde7f62d41900eb6a2ed3b26dbc7f6e6983f1134df3dc6c99803b52450e48c" },
+    { "hunyuan-video-1.5-fused", "1.5", false, 1361, 8326608160,
+        "671d6a64ca71f4fa6fdc14b9b3798ab14e2400542c7bf34dc42d701c66d2c5c1" },
+    { "hunyuan-video-1.5-fused", "1.5", true, 1801, 8326608160,
+        "48ab91e2be8d3cb1e84bd30a51672066f07064791af90407c16fefa591bb1948" },
+    { "hunyuan-video-1.5-fused", "1.5-step-distilled", false, 1365, 8331330848,
+        "eb3ec4e69dec5795def165f14595720d5e6453f4bcd011cdced35441bc468015" },
+    { "hunyuan-video-1.5-fused", "1.5-step-distilled", true, 1805, 8331330848,
+        "4bcde7f62d41900eb6a2ed3b26dbc7f6e6983f1134df3dc6c99803b52450e48c" },
+    { "mochi", "1-preview", false, 879, 10027677744,
+        "801f06380a171630057b6ab223edca1d85e87150541d71becbdf97568306ebcc" },
+    { "mochi", "1-preview", true, 1071, 10027677744,
+        "f546ea2c09965df341a6d54e09775f4eb07b347ff4b4d15ba16ce80adf00ea18" },
+    { "sana", "0.6B", false, 437, 592439072,
+        "00aee24f30fc000fff7290f2bb7889568fd1003020141cc0e5d45c54f8a3c48d" },
+    { "sana", "0.6B", true, 548, 591747872,
+        "b13d5dcc1de695414bb1919d6740efa925a4d14a1fd1c5c156281915256f0644" },
+    { "sana", "1.6B", false, 317, 1605153952,
+        "98be3c2d3b142b0430c14f4103aa1ca2389e5a9004fd5c4bd464336d17b1305c" },
+    { "sana", "1.6B", true, 396, 1604462752,
+        "da4c5aaa1ec23ad157a205d691cd7bd6245eb96fe91c09bdaeff46b873590ca6" },
+    { "sana", "1.5-1.6B", false, 397, 1605333152,
+        "003b2007d6f7d90edcfa30c55ca5f1b38a79153f6e9f4f55bc4170df1f414b0d" },
+    { "sana", "1.5-1.6B", true, 476, 1604641952,
+        "9501977d3064d358178803c5639f0d9404e5a7cf949696505ad61d2eae5bf3e9" },
+    { "sana", "1.5-4.8B", false, 1157, 4722517152,
+        "63edc2219436189dd37543649619f36748837dd8a7a7603f457cbb6aedab287c" },
+    { "sana", "1.5-4.8B", true, 1396, 4721825952,
+        "7f1a2215aa74bb3a785c8da6d0b0d4a85b787acd5cf2c5752027f1b06f77ebe6" },
+    { "sana-sprint", "0.6B", false, 553, 594192416,
+        "2f950d4cbba5402f6d8fb4d514ecb59fdbc3e775dfdaa76ee5bcf54dc0cb0af2" },
+    { "sana-sprint", "0.6B", true, 664, 593501216,
+        "904d6679e7577d9fa6fd38b92088268fc7c08624f0436d6e6427c2e6e9df7f3e" },
+    { "sana-sprint", "1.6B", false, 401, 1610928672,
+        "96b1e0ea62f573058a998e345fe1ba6b110998547215f1c1d33ed6632e86e5bb" },
+    { "sana-sprint", "1.6B", true, 480, 1610237472,
+        "3c9d21e388a7eec23082bb1c07aa5ebb82642a72020674e43625496de91b1511" },
+    { "sana-video", "2B", false, 417, 2057553344,
+        "16d1d70b72ca0718844e6d8d79e495edb5fbc3d6c2b284d1308bbc9413029cb8" },
+    { "sana-video", "2B", true, 496, 2056862144,
+        "dae306a0fe318e2a737c325219cfda10c59a01b69f3ac8519883b623df16dabf" },
+    { "hidream", "I1", false, 1615, 17105733184,
+        "f9f80d3a6259ef311866829ac1b3716e1861d764fbab66a6ed7a79a87e52a468" },
+    { "hidream", "I1", true, 1615, 17105733184,
+        "f9f80d3a6259ef311866829ac1b3716e1861d764fbab66a6ed7a79a87e52a468" },
+    { "cogvideox", "2B", false, 736, 1693783872,
+        "b653c3d907172a73e3ea6fead7b41367731613c1e0625bc3912c45b0510033be" },
+    { "cogvideox", "2B", true, 736, 1693783872,
+        "b653c3d907172a73e3ea6fead7b41367731613c1e0625bc3912c45b0510033be" },
+    { "cogvideox", "5B", false, 1024, 5570283072,
+        "55a27e7ebd345a3dea31219231dff5aacf5b83d4828f917941045327e5cc96b9" },
+    { "cogvideox", "5B", true, 1024, 5570283072,
+        "55a27e7ebd345a3dea31219231dff5aacf5b83d4828f917941045327e5cc96b9" },
+    { "cogvideox", "5B-i2v", false, 1025, 5625087552,
+        "0fde5287e77565fb66def8241e68d7154ccc1605f4a81dca73d99d7ccfe78ae8" },
+    { "cogvideox", "5B-i2v", true, 1025, 5625087552,
+        "0fde5287e77565fb66def8241e68d7154ccc1605f4a81dca73d99d7ccfe78ae8" },
+    { "cogvideox", "1.5-5B", false, 1024, 5570676352,
+        "0dda08bc5dba1e3a41c9d2be8b8686b3a38f9f29deffddd7c2584bf35d176c5e" },
+    { "cogvideox", "1.5-5B", true, 1024, 5570676352,
+        "0dda08bc5dba1e3a41c9d2be8b8686b3a38f9f29deffddd7c2584bf35d176c5e" },
+    { "cogvideox", "1.5-5B-i2v", false, 1028, 5571594880,
+        "aaa6bdf4047789dfd63ddc8018e1199ad3c9628cd330cbf53dfc0b9afc067691" },
+    { "cogvideox", "1.5-5B-i2v", true, 1028, 5571594880,
+        "aaa6bdf4047789dfd63ddc8018e1199ad3c9628cd330cbf53dfc0b9afc067691" },
+    { "cogview4", "6B", false, 408, 6369118272,
+        "693a6416273d19623e3bde86bb747c34781c58f3736edc19b45f462fdf7b57f4" },
+    { "cogview4", "6B", true, 408, 6369118272,
+        "693a6416273d19623e3bde86bb747c34781c58f3736edc19b45f462fdf7b57f4" },
+    { "kandinsky5", "lite-video", false, 814, 2007702848,
+        "0bdb9c89f2a6f3555fc7f670057cae030720bcbb7711448df097e630e32d8fa5" },
+    { "kandinsky5", "lite-video", true, 814, 2007702848,
+        "0bdb9c89f2a6f3555fc7f670057cae030720bcbb7711448df097e630e32d8fa5" },
+    { "kandinsky5", "pro-video", false, 1514, 19311325248,
+        "e51dcf5864166150d93750da1eda362c2e544e4f7d3a0de7a80303e435f66efa" },
+    { "kandinsky5", "pro-video", true, 1514, 19311325248,
+        "e51dcf5864166150d93750da1eda362c2e544e4f7d3a0de7a80303e435f66efa" },
+    { "kandinsky5", "lite-image", false, 1246, 6022080576,
+        "9a96208005fcf6e43711f550490c10ff0cd49e2c8c706e9ea9738beb84872f5b" },
+    { "kandinsky5", "lite-image", true, 1246, 6022080576,
+        "9a96208005fcf6e43711f550490c10ff0cd49e2c8c706e9ea9738beb84872f5b" },
+    { "bria", "fibo", false, 846, 8285836848,
+        "d8e4c860b4e07e42e7167b626dc718a1a4b4f2d68cf7627d658e6019be6b5c8b" },
+    { "bria", "fibo", true, 846, 8285836848,
+        "d8e4c860b4e07e42e7167b626dc718a1a4b4f2d68cf7627d658e6019be6b5c8b" },
+    { "longcat-image", "longcat-image", false, 612, 6270668864,
+        "a68bfe0c284b79e2934957923b79bc70d9895db6d098b9ba147f599dadef17c7" },
+    { "longcat-image", "longcat-image", true, 612, 6270668864,
+        "a68bfe0c284b79e2934957923b79bc70d9895db6d098b9ba147f599dadef17c7" },
+    { "ovis-image", "7B", false, 583, 7370449728,
+        "730c4bae623f2771d0af538ab679c71c467e52c275f388ef436f446e43c2a035" },
+    { "ovis-image", "7B", true, 583, 7370449728,
+        "730c4bae623f2771d0af538ab679c71c467e52c275f388ef436f446e43c2a035" },
+    { "wan", "skyreels-v2-df-1.3B", false, 830, 1435525696,
+        "b65e82bd5bb75277fe02787aaaacbe75331ce35f3d8374417621a4711774a232" },
+    { "wan", "skyreels-v2-df-1.3B", true, 830, 1435525696,
+        "0db68ec0634806c396f72dd1ea832dbe1a801aecb6bcfda620de7782a505c08a" },
+    { "qwen-image", "layered", false, 1934, 20430407232,
+        "d028a7ff89310e199b8a398c58ed26510bae912612f8a7ed7bf08bd33a49c612" },
+    { "qwen-image", "layered", true, 1934, 20430407232,
+        "d028a7ff89310e199b8a398c58ed26510bae912612f8a7ed7bf08bd33a49c612" },
 };
 
 #define N_PUBLISHED (sizeof published / sizeof *published)
@@ -454,6 +602,35 @@ static void test_strangers(void)
     free(l.items);
 }
 
+/* A native file may call modules and bare tensors by their other names. */
+static void test_other_names(void)
+{
+    const char *params = params_of(&lt_layout_hunyuan_video, "hunyuan-video");
+    struct list l = list_of(&lt_layout_hunyuan_video, params, false);
+    lt_store *store = store_of(&l, "");
+    lt_layout_view native, public;
+    lt_layout_place place;
+    char name[240];
+    lt_layout_view_init(&native, &lt_layout_hunyuan_video, false, store, "");
+    lt_layout_view_init(&public, &lt_layout_hunyuan_video, true, store, "");
+    CHECK(lt_layout_find(&native, "double_blocks.7.img_attn.qkv.weight", &place));
+    CHECK(place.index == 7 && place.parts == 3);
+    CHECK(lt_layout_native_path(&place, name, sizeof name));
+    CHECK_STR(name, "double_blocks.7.img_attn_qkv");
+    CHECK(lt_layout_find(&native, "double_blocks.7.img_mlp.0.bias", &place));
+    CHECK(place.bias && lt_layout_native_name(&place, name, sizeof name));
+    CHECK_STR(name, "double_blocks.7.img_mlp.fc1.bias");
+    CHECK(lt_layout_find(&native, "single_blocks.39.norm.key_norm.scale", &place));
+    CHECK(!place.bias);
+    CHECK(lt_layout_public_path(&place, 0, name, sizeof name));
+    CHECK_STR(name, "single_transformer_blocks.39.attn.norm_k.weight");
+    CHECK(!lt_layout_find(&native, "double_blocks.7.img_attn.qkvs.weight", &place));
+    CHECK(!lt_layout_find(&native, "double_blocks.7.img_attn.qkv.extra.weight", &place));
+    CHECK(!lt_layout_find(&public, "double_blocks.7.img_attn.qkv.weight", &place));
+    lt_store_close(store);
+    free(l.items);
+}
+
 /* Rows that cannot be cut as the table says. */
 static void test_cuts(void)
 {
@@ -479,10 +656,11 @@ static void test_aliases(void)
                 struct list native = list_of(l->layout, v->params, false);
                 for (size_t i = 0; i < native.count; i++) {
                     char name[240], *dot = strrchr(native.items[i].name, '.');
-                    if (!dot || strcmp(dot, ".weight")) continue;
-                    *dot = '\0';
-                    found +=
-                        lt_layout_alias_name(a, native.items[i].name, name, sizeof name);
+                    found += lt_layout_alias_name(
+                        a, native.items[i].name, 0, name, sizeof name);
+                    if (dot && !strcmp(dot, ".weight")) *dot = '\0';
+                    found += lt_layout_alias_name(
+                        a, native.items[i].name, 0, name, sizeof name);
                 }
                 free(native.items);
             }
@@ -534,6 +712,43 @@ static const struct recognised {
     { "cosmos-predict2", "14B-t2i", "cosmos-predict2", 360, { NULL, NULL }, false },
     { "ltx", "2B", "ltx", 0, { NULL, NULL }, false },
     { "ltx", "13B", "ltx", 0, { NULL, NULL }, false },
+    { "wan", "2.1-flf2v-14B", "wan", 480, { NULL, NULL }, false },
+    { "wan", "2.1-vace-1.3B", "wan", 466, { NULL, NULL }, false },
+    { "wan", "2.1-vace-14B", "wan", 489, { NULL, NULL }, false },
+    { "wan", "2.2-animate-14B", "wan", 504, { NULL, NULL }, false },
+    { "cosmos-predict2", "2.5-2B", "cosmos-predict2", 280, { "anima", NULL }, false },
+    { "cosmos-predict2", "2.5-14B", "cosmos-predict2", 360, { NULL, NULL }, false },
+    { "cosmos-predict2", "transfer2.5-2B", "cosmos-predict2", 364, { "anima", NULL },
+        false },
+    { "ltx2", "2.0", "ltx2", 0, { NULL, NULL }, false },
+    { "ltx2", "2.3", "ltx2", 0, { NULL, NULL }, false },
+    { "ltx2", "2.5", "ltx2", 0, { NULL, NULL }, false },
+    { "hunyuan-video-1.5", "1.5", "hunyuan-video-1.5", 756, { NULL, NULL }, false },
+    { "hunyuan-video-1.5", "1.5-step-distilled", "hunyuan-video-1.5", 756, { NULL, NULL },
+        false },
+    { "hunyuan-video-1.5-fused", "1.5", "hunyuan-video-1.5", 540, { NULL, NULL }, false },
+    { "mochi", "1-preview", "mochi", 0, { NULL, NULL }, false },
+    /* Only its convolutions tell the smallest from PixArt. */
+    { "sana", "0.6B", "sana", 0, { NULL, NULL }, false },
+    { "sana", "1.6B", "sana", 0, { NULL, NULL }, false },
+    { "sana", "1.5-1.6B", "sana", 0, { NULL, NULL }, false },
+    { "sana", "1.5-4.8B", "sana", 0, { NULL, NULL }, false },
+    { "sana-sprint", "0.6B", "sana", 0, { NULL, NULL }, false },
+    { "sana-sprint", "1.6B", "sana", 0, { NULL, NULL }, false },
+    { "sana-video", "2B", "sana-video", 0, { "sana", "sana" }, false },
+    { "hidream", "I1", "hidream", 0, { NULL, NULL }, false },
+    { "cogvideox", "2B", "cogvideox", 0, { NULL, NULL }, false },
+    { "cogvideox", "5B", "cogvideox", 0, { NULL, NULL }, false },
+    { "cogvideox", "1.5-5B-i2v", "cogvideox", 0, { NULL, NULL }, false },
+    { "cogview4", "6B", "cogview4", 0, { NULL, NULL }, false },
+    { "kandinsky5", "lite-video", "kandinsky5", 0, { NULL, NULL }, false },
+    { "kandinsky5", "pro-video", "kandinsky5", 0, { NULL, NULL }, false },
+    { "kandinsky5", "lite-image", "kandinsky5", 0, { NULL, NULL }, false },
+    { "bria", "fibo", "bria", 0, { "flux", "flux" }, false },
+    { "longcat-image", "longcat-image", "longcat-image", 0, { "flux", "flux" }, false },
+    { "ovis-image", "7B", "ovis-image", 0, { "flux", "flux" }, false },
+    { "wan", "skyreels-v2-df-1.3B", "wan", 300, { NULL, NULL }, false },
+    { "qwen-image", "layered", "qwen-image", 840, { NULL, NULL }, false },
 };
 
 /* A file with the list's shapes whose data is a hole. */
@@ -638,11 +853,56 @@ static void test_models(void)
     }
 }
 
+/* Anima as published, and as diffusers' pipeline keeps it: every name of a module in the
+ * one leads to the same module in the other. */
+static void test_anima(void)
+{
+    const char *params = params_of(&lt_layout_anima, "anima");
+    struct list native = list_of(&lt_layout_anima, params, false);
+    struct list public = list_of(&lt_layout_anima, params, true);
+    for (size_t i = 0; i < public.count; i++) {
+        char *name = public.items[i].name, whole[240];
+        bool beside = !strncmp(name, "text_conditioner.", 17);
+        snprintf(whole, sizeof whole, "%s%s", beside ? "" : "transformer.", name);
+        strcpy(name, whole);
+    }
+    lt_store *stores[2] = { hollow_store(&native, "net."), hollow_store(&public, "") };
+    lt_model *models[2] = { 0 };
+    lt_alias_map *aliases[2] = { 0 };
+    for (int i = 0; i < 2; i++) {
+        CHECK(stores[i] && !lt_model_new(&models[i], stores[i], NULL));
+        CHECK(!lt_alias_map_new(&aliases[i], models[i], NULL));
+        CHECK_STR(lt_family_id(lt_model_family(models[i])), "anima");
+    }
+    CHECK(lt_model_site_count(models[0]) == lt_model_site_count(models[1]));
+    for (size_t i = 0; i < lt_model_site_count(models[0]); i++)
+        for (int naming = 0; naming < LT_NAMING_COUNT; naming++) {
+            const lt_site *s = lt_model_site(models[0], i);
+            char name[512], other[512];
+            lt_site_name(s, (lt_naming)naming, name, sizeof name);
+            if (naming == LT_NAMING_PEFT) continue;
+            lt_match match = lt_alias_find(aliases[1], name);
+            if (!CHECK(match.n_pieces == 1 && match.in == s->in)) {
+                printf("    %s\n", name);
+                continue;
+            }
+            lt_site_name(match.pieces[0].site, (lt_naming)naming, other, sizeof other);
+            CHECK_STR(other, name);
+        }
+    for (int i = 0; i < 2; i++) {
+        lt_alias_map_free(aliases[i]);
+        lt_model_free(models[i]);
+        lt_store_close(stores[i]);
+    }
+    free(native.items);
+    free(public.items);
+}
+
 int main(void)
 {
     static const unit_test tests[] = { TEST(test_published), TEST(test_all_listed),
-        TEST(test_round_trips), TEST(test_strangers), TEST(test_cuts), TEST(test_aliases),
-        TEST(test_models) };
+        TEST(test_round_trips), TEST(test_strangers), TEST(test_other_names),
+        TEST(test_cuts), TEST(test_aliases), TEST(test_models), TEST(test_anima) };
     temp_path(path, sizeof path, "layout");
     int rc = RUN_TESTS(tests);
     unlink(path);

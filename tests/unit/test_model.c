@@ -343,6 +343,17 @@ static void test_language_models(void)
     }
     close_all(&o);
     b = (struct build){ 0 };
+    add(&b, "gpt_neox.layers.0.attention.query_key_value.weight", 2, 12, 4);
+    add(&b, "gpt_neox.layers.0.mlp.dense_h_to_4h.weight", 2, 16, 4);
+    add(&b, "embed_out.weight", 2, 9, 4);
+    if (finish(&b, &o)) {
+        CHECK_STR(lt_family_id(lt_model_family(o.model)), "neox");
+        CHECK(finds(&o, "base_model.model.lm_head", "embed_out.weight", 0));
+        CHECK(finds(&o, "base_model.model.embed_out", "embed_out.weight", 0));
+        CHECK(site_of(&o, "base_model.model.lm_head"));
+    }
+    close_all(&o);
+    b = (struct build){ 0 };
     add(&b, "some.thing.weight", 2, 4, 4);
     add(&b, "first_stage_model.x.weight", 2, 4, 4);
     if (finish(&b, &o)) {
@@ -405,17 +416,67 @@ static void test_adapter_families(void)
         { { "base_model.model.transformer.h.0.attn.c_attn", 64, 2 }, "gpt2" },
         { { "base_model.model.bert.encoder.layer.0.attention.self.query", 64, 2 },
             "bert" },
+        { { "transformer.transformer_blocks.0.attn1.to_q", 2048, 2 }, "ltx" },
+        { { "transformer.transformer_blocks.0.attn2.to_q", 4096, 2 }, "ltx" },
+        { { "transformer.transformer_blocks.0.audio_attn1.to_q", 2048, 2 }, "ltx2" },
+        { { "transformer.transformer_blocks.0.attn1.to_q", 4096, 2 }, "cogview4" },
+        { { "transformer.transformer_blocks.0.attn1.to_q", 3072, 2 }, "cogvideox" },
+        { { "transformer.transformer_blocks.0.attn1.add_q_proj", 1536, 2 }, "mochi" },
+        { { "transformer.transformer_blocks.0.attn1.to_q", 1152, 2 }, "pixart" },
+        { { "unet.base_model.model.transformer_blocks.0.attn1.to_q", 1152, 2 },
+            "pixart" },
+        { { "transformer.transformer_blocks.0.attn1.to_q", 2240, 2 }, "sana" },
+        { { "transformer.transformer_blocks.0.attn1.to_q", 1234, 2 }, "unknown" },
+        { { "lora_unet_double_blocks_0_img_attn_q", 2048, 2 }, "hunyuan-video-1.5" },
+        { { "diffusion_model.double_blocks.0.img_mlp.fc1", 2048, 2 },
+            "hunyuan-video-1.5" },
+        { { "diffusion_model.double_blocks.0.img_mlp.fc1", 3072, 2 }, "hunyuan-video" },
+        { { "transformer.blocks.0.attn1.to_q", 1536, 2 }, "wan" },
+        { { "lora_transformer_blocks_0_attn1_to_q", 1536, 2 }, "wan" },
+        { { "lora_transformer_transformer_blocks_0_attn1_to_q", 1234, 2 }, "unknown" },
+        { { "diffusion_model.vace_blocks.0.self_attn.q", 1536, 2 }, "wan" },
         { { "something_else", 64, 2 }, "unknown" },
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         CHECK_STR(lt_family_id(lt_family_of_adapter(&rows[i].hint, 1)), rows[i].family);
 }
 
+/* Bases that are like a known one, but for what tells it, are not taken for it. */
+static void test_strange_relatives(void)
+{
+    static const struct {
+        const char *key;
+        unsigned columns;
+        const char *family;
+    } times[] = {
+        { "time_text_embed.timestep_embedder.linear_1.weight", 4096, "flux" },
+        { "time_embed.timestep_embedder.linear_1.weight", 4096, "bria" },
+        { "time_embed.timestep_embedder.linear_1.weight", 3584, "longcat-image" },
+        { "time_embed.timestep_embedder.linear_1.weight", 2048, "unknown" },
+        { "another_time.linear_1.weight", 4096, "unknown" },
+    };
+    for (size_t i = 0; i < sizeof times / sizeof *times; i++) {
+        static struct build b;
+        struct opened o;
+        b = (struct build){ 0 };
+        add(&b, "transformer_blocks.0.attn.add_q_proj.weight", 2, 4, 4);
+        add(&b, "transformer_blocks.0.norm1.linear.weight", 2, 24, 4);
+        add(&b, "single_transformer_blocks.0.proj_mlp.weight", 2, 16, 4);
+        add(&b, "x_embedder.weight", 2, 4, 4);
+        add(&b, "context_embedder.weight", 2, 4, times[i].columns);
+        add(&b, times[i].key, 2, 4, 4);
+        if (finish(&b, &o))
+            CHECK_STR(lt_family_id(lt_model_family(o.model)), times[i].family);
+        close_all(&o);
+    }
+}
+
 int main(void)
 {
     static const unit_test tests[] = { TEST(test_sd1), TEST(test_sdxl_fused),
-        TEST(test_refiner_is_not_sdxl), TEST(test_parts), TEST(test_sd2),
-        TEST(test_language_models), TEST(test_collision), TEST(test_adapter_families) };
+        TEST(test_refiner_is_not_sdxl), TEST(test_parts),
+        TEST(test_sd2), TEST(test_language_models), TEST(test_collision),
+        TEST(test_strange_relatives), TEST(test_adapter_families) };
     temp_path(path, sizeof path, "model");
     int rc = RUN_TESTS(tests);
     unlink(path);
