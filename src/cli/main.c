@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include "base/sandbox.h"
 #include "cli/commands.h"
 #include "cli/report.h"
 
@@ -87,6 +88,8 @@ static lt_status run_command(
         lt_options_help(c);
         return LT_OK;
     }
+    /* Where the system has none, files are read as safely as without. */
+    if (!((const lt_common *)options)->no_sandbox) lt_sandbox_enter();
     return c->run(options, argc - first, argv + first, err);
 }
 

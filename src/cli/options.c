@@ -21,6 +21,8 @@ const lt_opt lt_common_options[] = {
         { NULL } },
     { "quiet", 'q', OPT_FLAG, offsetof(lt_common, quiet), NULL,
         "no progress and no report in text", { NULL } },
+    { "no-sandbox", 0, OPT_FLAG, offsetof(lt_common, no_sandbox), NULL,
+        "do not give up starting programs and the network", { NULL } },
     { "help", 'h', OPT_FLAG, offsetof(lt_common, help), NULL, "show this help",
         { NULL } },
     { NULL, 0, OPT_FLAG, 0, NULL, NULL, { NULL } },
@@ -91,7 +93,7 @@ static lt_status store_number(const lt_opt *o, const char *text, char *dst, lt_e
     double v = strtod(text, &end);
     if (*end || end == text || !isfinite(v) || v < 0)
         return bad_value(o, text, "a number that is not negative", err);
-    *(double *)dst = v;
+    memcpy(dst, &v, sizeof v);
     return LT_OK;
 }
 

@@ -33,7 +33,7 @@ typedef struct lt_opt {
 
 /* What every command has. The first member of every option struct. */
 typedef struct lt_common {
-    bool help, json, quiet, verbose;
+    bool help, json, quiet, verbose, no_sandbox;
 } lt_common;
 
 typedef struct lt_command lt_command;
