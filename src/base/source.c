@@ -203,7 +203,7 @@ lt_status lt_read_text(
     lt_source *src = NULL;
     *text = NULL;
     lt_status st = lt_source_open(&src, path, err);
-    if (st) return st;
+    if (!src) return st;
     if (src->size > limit)
         st =
             lt_error_set(err, LT_ERR_LIMIT, "over %llu bytes", (unsigned long long)limit);

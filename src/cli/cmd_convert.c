@@ -124,7 +124,7 @@ static cJSON *relaid_json(const lt_relayout_report *r)
 static void print_relaid(FILE *to, const struct options *o, const lt_relayout_report *r)
 {
     fprintf(to, "%s: %zu tensors, %s\n", o->output, r->tensors,
-        !strcmp(o->to, "single") ? "as published" : "as diffusers has them");
+        o->to && !strcmp(o->to, "single") ? "as published" : "as diffusers has them");
     lt_print_notes(to, "unmatched ", &r->unmatched, true);
     lt_print_notes(to, "dropped   ", &r->dropped, true);
     lt_print_notes(to, "missing   ", &r->missing, true);

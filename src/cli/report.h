@@ -30,7 +30,7 @@ typedef struct lt_outcome {
     double error, worst_error;
     const char *worst; /* module name */
 } lt_outcome;
-void lt_json_add_outcome(cJSON *object, const lt_outcome *outcome);
+void lt_json_add_outcome(cJSON *object, const lt_outcome *x);
 /* "rank 4" or "rank 2 to 8" */
 void lt_print_ranks(FILE *to, uint64_t min, uint64_t max);
 void lt_json_add_cost(cJSON *object, const lt_cost *cost);

@@ -61,6 +61,7 @@ static lt_status choose(
 {
     const char *rival = NULL;
     *found = false;
+    *best = (struct choice){ 0 };
     for (size_t i = 0; i < files->count; i++) {
         struct choice c = { .name = files->items[i].name };
         if (files->items[i].is_folder || !lt_weight_name_parse(c.name, &c.parsed))

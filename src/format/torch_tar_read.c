@@ -169,6 +169,7 @@ static lt_status read_storage(struct reader *r, size_t order)
     lt_value **v = NULL;
     lt_referent part = { .kind = LT_REFERS_STORAGE };
     lt_status st = read_tuple(r, 3, &v);
+    if (!v) return st;
     if (!st) st = lt_torch_class(v[2], &part.dtype, &part.unread, r->err);
     const char *key = st ? NULL : lt_torch_key(r->t, v[0], r->err);
     if (!key) return st ? st : LT_ERR_FORMAT;
@@ -194,7 +195,7 @@ static lt_status read_part(struct reader *r, const lt_value *v)
         return lt_error_set(r->err, LT_ERR_FORMAT, "a storage's view is damaged");
     lt_value **items = v->list.items;
     lt_status st = find_storage(r, items[1], &whole);
-    if (st) return st;
+    if (!whole) return st;
     lt_referent part = *whole;
     unsigned item = lt_dtype_get(part.dtype)->bits / 8;
     if (!lt_value_uint(items[2], &offset) || !lt_value_uint(items[3], &size)

@@ -209,6 +209,10 @@ static void put_storage(
 static void put_tensor(struct pickler *k, const lt_tensor *t, size_t key)
 {
     const struct type *type = type_of(t->dtype);
+    if (!type) { /* holds() was not asked */
+        k->st = lt_error_set(k->err, LT_ERR_INTERNAL, "torch has no such type");
+        return;
+    }
     uint64_t strides[LT_MAX_DIMS], step = 1;
     for (unsigned i = t->n_dims; i-- > 0;) {
         strides[i] = step;

@@ -304,7 +304,7 @@ static bool rough_sums_pay(const struct job *j)
 static lt_status resize_fast(struct job *j, bool *sure)
 {
     float *up = NULL, *down = NULL;
-    lt_grams grams;
+    lt_grams grams = { 0 };
     lt_resized *result = j->result;
     *sure = false;
     lt_status st = load_floats(j, LT_PART_UP, S_UP, &up);

@@ -383,6 +383,7 @@ static void turn_floats(const struct core *c, const lt_product *p, const lt_trun
 {
     size_t r = p->r, k = t->k;
     /* Over the eigenvectors, which have served their turn. */
+    /* cppcheck-suppress invalidPointerCast */
     float *turn_b = (float *)c->v, *turn_a = turn_b + k * r;
     narrow(turn_a, c->turn_b, k * r);
     transpose(turn_b, turn_a, r, k, r);
