@@ -48,6 +48,10 @@ lt_status lt_store_open_as(
     lt_store **out, const char *path, lt_reading reading, lt_error *err) LT_MUST_USE;
 void lt_store_close(lt_store *store); /* NULL allowed */
 
+/* LT_ERR_IO when a file of the store is not what it was when it was opened: shorter,
+ * longer, or written since. What was read from it may then be of two versions. */
+lt_status lt_store_unchanged(const lt_store *store, lt_error *err) LT_MUST_USE;
+
 const char *lt_store_path(const lt_store *store);
 /* "safetensors", "torch zip", "torch legacy", "torch tar"; of a model in several files
  * that of its files, or "mixed". */
