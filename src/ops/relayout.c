@@ -287,6 +287,7 @@ static lt_status run_all(struct relaying *z, lt_error *err)
     for (size_t i = 0; i < z->n_items && !st; i++)
         st = write_item(z, &z->items[i], room, err);
     lt_free(room);
+    if (!st) st = lt_store_unchanged(z->store, err);
     if (!st) st = lt_writer_commit(z->writer, err);
     if (st) return st;
     z->report->tensors = z->n_items;

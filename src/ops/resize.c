@@ -241,8 +241,8 @@ static lt_status measure_carefully(struct job *j, const struct doubles *d)
     widen(d->work_up, j->up, j->out * j->k, j->item->scale);
     widen(d->work_down, j->down, j->k * j->in, 1);
     return lt_pair_distance(j->out, j->in, (lt_pair){ d->up, d->down, j->r },
-        (lt_pair){ d->work_up, d->work_down, j->k }, &j->result->residual,
-        &energy, j->scratch, j->err);
+        (lt_pair){ d->work_up, d->work_down, j->k }, &j->result->residual, &energy,
+        j->scratch, j->err);
 }
 
 static lt_status resize_carefully(struct job *j)
@@ -465,6 +465,7 @@ static lt_status run_all(struct resizing *z, lt_error *err)
         st = lt_error_set(err, LT_ERR_FIDELITY,
             "the error %.4g is above the %.4g asked for: a higher rank is needed",
             z->report->error, *o->max_error);
+    if (!st) st = lt_store_unchanged(lt_adapter_store(z->adapter), err);
     if (!st) st = lt_adapter_out_commit(z->out, err);
     if (!st) z->report->cost.bytes = lt_adapter_out_size(z->out);
     return st;
