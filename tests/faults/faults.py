@@ -110,6 +110,8 @@ def make_inputs(folder):
               folder / name / "tuned.safetensors", "--rank", 4, "--dtype", "f32", "-o",
               f"{folder / name}/{output}")
     plain("convert", folder / "llm" / "base", "-o", f"{folder}/llm/sharded/", "--max-shard-size", "1KB")
+    subprocess.run([os.environ["LORATOOL_SYNTH"], "flux:d=64 h=16 n=1 s=1 i=16 c=32 p=24 g=1", "-o",
+                    folder / "flux.safetensors", "--dtype", "bf16"], check=True, capture_output=True)
     for name in "lightning.ckpt", "legacy.pt":
         shutil.copy(TESTDATA / "mini-torch" / name, folder)
 
@@ -165,6 +167,7 @@ COMMANDS = [
     Command("convert legacy", "convert in/legacy.pt --dtype f16", "out.pt"),
     Command("convert folder", "convert in/llm/base --max-shard-size 1KB", "out/"),
     Command("convert to", f"convert in/sd/lora.safetensors --to diffusers {SD}", "out.safetensors"),
+    Command("convert model", "convert in/flux.safetensors --to diffusers", "out.safetensors"),
     Command("convert pipe", "convert in/sd/lora.safetensors --format torch -q", "-"),
 ]
 
