@@ -73,8 +73,9 @@ typedef struct lt_adapter lt_adapter;
  * one-element tensors only. LT_ERR_MISMATCH when the file holds no adapter.
  */
 lt_status lt_adapter_open(lt_adapter **out, const char *path, lt_error *err) LT_MUST_USE;
-/* True for a folder with PEFT's config or diffusers' adapter file in it. */
-bool lt_is_adapter_folder(const char *path);
+/* *is: path is a folder with PEFT's config or diffusers' adapter file in it. LT_ERR_IO
+ * when that cannot be told. */
+lt_status lt_adapter_is_folder(const char *path, bool *is, lt_error *err) LT_MUST_USE;
 /* The same with path's tensor file, when *store is not NULL, open already; the adapter
  * takes it over on success. */
 lt_status lt_adapter_open_with(

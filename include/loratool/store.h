@@ -54,6 +54,10 @@ lt_status lt_store_hollow(lt_store **out, const char *title, lt_error *err) LT_M
 lt_status lt_store_hollow_add(lt_store *store, const char *name, lt_dtype dtype,
     const uint64_t *shape, unsigned n_dims, lt_error *err) LT_MUST_USE;
 
+/* LT_ERR_IO when a file of the store is not what it was when it was opened: shorter,
+ * longer, or written since. What was read from it may then be of two versions. */
+lt_status lt_store_unchanged(const lt_store *store, lt_error *err) LT_MUST_USE;
+
 const char *lt_store_path(const lt_store *store);
 /* "safetensors", "torch zip", "torch legacy", "torch tar"; of a model in several files
  * that of its files, or "mixed". */

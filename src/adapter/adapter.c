@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define MAX_VIEWS 4
 
@@ -299,13 +298,28 @@ static lt_status read_config(lt_adapter *a, const char *path, lt_error *err)
 }
 
 /* The first of the names that is in the folder (ending in a slash), into file. */
-static bool find_in(const char *folder, const char *const *names, char *file, size_t size)
+static lt_status find_in(const char *folder, const char *const *names, char *file,
+    size_t size, bool *found, lt_error *err)
 {
-    for (; *names; names++) {
+    *found = false;
+    for (; *names && !*found; names++) {
+        lt_path_kind kind;
         snprintf(file, size, "%s%s", folder, *names);
-        if (!access(file, F_OK)) return true;
+        lt_status st = lt_path_look(file, &kind, err);
+        if (st) return st;
+        *found = kind != LT_PATH_NONE;
     }
-    return false;
+    return LT_OK;
+}
+
+/* Empties config when there is no such file. One that cannot be looked at is an error:
+ * without it the adapter would be taken for one of another scale. */
+static lt_status keep_if_there(char *config, lt_error *err)
+{
+    lt_path_kind kind;
+    lt_status st = lt_path_look(config, &kind, err);
+    if (!st && kind == LT_PATH_NONE) *config = '\0';
+    return st;
 }
 
 /* PEFT's names, then diffusers'; safetensors before pickles. */
@@ -322,9 +336,13 @@ static lt_status locate_in_folder(
     const char *sep = path[strlen(path) - 1] == '/' ? "" : "/";
     snprintf(folder, sizeof folder, "%s%s", path, sep);
     snprintf(config, size, "%sadapter_config.json", folder);
-    bool peft = !access(config, F_OK);
-    if (!peft) *config = '\0';
-    if (find_in(folder, peft ? peft_files : diffusers_files, file, size)) return LT_OK;
+    bool found = false;
+    lt_status st = keep_if_there(config, err);
+    bool peft = *config != '\0';
+    if (!st)
+        st =
+            find_in(folder, peft ? peft_files : diffusers_files, file, size, &found, err);
+    if (st || found) return st;
     lt_error_set(err, LT_ERR_MISMATCH,
         peft ? "holds adapter_config.json, but no adapter_model.safetensors or .bin"
              : "is a folder without adapter_config.json or pytorch_lora_weights: not an "
@@ -340,19 +358,28 @@ static lt_status locate(
     *config = '\0';
     const char *slash = strrchr(path, '/');
     int dir = slash ? (int)(slash - path + 1) : 0;
-    if (lt_is_folder(path)) return locate_in_folder(path, file, config, size, err);
     snprintf(file, size, "%s", path);
+    if (!strcmp(path, "-")) return LT_OK;
+    lt_path_kind kind;
+    lt_status st = lt_path_look(path, &kind, err);
+    if (st) return st;
+    if (kind == LT_PATH_FOLDER) return locate_in_folder(path, file, config, size, err);
     if (strncmp(path + dir, "adapter_model.", 14)) return LT_OK;
     snprintf(config, size, "%.*sadapter_config.json", dir, path);
-    if (access(config, F_OK)) *config = '\0';
-    return LT_OK;
+    return keep_if_there(config, err);
 }
 
-bool lt_is_adapter_folder(const char *path)
+lt_status lt_adapter_is_folder(const char *path, bool *is, lt_error *err)
 {
     char file[4200], config[4200];
-    return strlen(path) < 4000 && lt_is_folder(path)
-        && (!locate_in_folder(path, file, config, sizeof file, NULL) || *config);
+    lt_path_kind kind;
+    *is = false;
+    if (strlen(path) >= 4000 || !strcmp(path, "-")) return LT_OK;
+    lt_status st = lt_path_look(path, &kind, err);
+    if (st || kind != LT_PATH_FOLDER) return st;
+    st = locate_in_folder(path, file, config, sizeof file, err);
+    *is = !st || (st == LT_ERR_MISMATCH && *config);
+    return st == LT_ERR_MISMATCH ? LT_OK : st;
 }
 
 lt_status lt_adapter_open(lt_adapter **out, const char *path, lt_error *err)

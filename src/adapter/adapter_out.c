@@ -7,16 +7,15 @@
 
 #include "base/mem.h"
 #include "base/outfile.h"
+#include "base/outfolder.h"
 #include "base/source.h"
+#include "format/extra.h"
 #include "tensor/convert.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 struct entry {
     size_t up, down, alpha; /* writer indices */
@@ -43,9 +42,10 @@ struct lt_adapter_out {
     size_t n_entries, entries_capacity;
     struct copy *copies;
     size_t n_copies, copies_capacity;
-    bool folder, made_folder, fan_in_fan_out;
-    char *template_text; /* of adapter_config.json, or NULL */
-    char folder_path[4096], config_path[4200];
+    bool fan_in_fan_out;
+    lt_outfolder *folder;    /* NULL: the output is one file */
+    char *template_text;     /* of adapter_config.json, or NULL */
+    const char *config_path; /* in folder, where it is written */
 };
 
 /* Length of the folder part of adapter_model.* with a config beside it, or -1. */
@@ -56,7 +56,9 @@ static int beside_config(const char *path)
     int dir = slash ? (int)(slash - path + 1) : 0;
     if (strncmp(path + dir, "adapter_model.", 14)) return -1;
     snprintf(config, sizeof config, "%.*sadapter_config.json", dir, path);
-    return access(config, F_OK) ? -1 : dir;
+    lt_path_kind kind;
+    /* What cannot be looked at may be there: opening the folder tells the reason. */
+    return lt_path_look(config, &kind, NULL) || kind != LT_PATH_NONE ? dir : -1;
 }
 
 bool lt_adapter_path_is_folder(const char *path)
@@ -66,63 +68,76 @@ bool lt_adapter_path_is_folder(const char *path)
     return path[n - 1] == '/' || lt_is_folder(path) || beside_config(path) >= 0;
 }
 
-static lt_status open_folder(lt_adapter_out *o, char *file, size_t size, lt_error *err)
+/* Where the files of a folder go; all of it as it will be called. */
+struct place {
+    char folder[4096], config[4200], other[4200];
+    const char *file; /* name in the folder */
+};
+
+static lt_status find_place(const lt_adapter_out *o, struct place *p, lt_error *err)
 {
     const char *path = o->plan.path;
     size_t n = strlen(path);
-    if (n > sizeof o->folder_path - 64)
-        return lt_error_set(err, LT_ERR_ARG, "path too long");
+    if (n > sizeof p->folder - 64) return lt_error_set(err, LT_ERR_ARG, "path too long");
     int dir = beside_config(path);
     if (dir >= 0)
-        snprintf(o->folder_path, sizeof o->folder_path, "%.*s", dir, dir ? path : "./");
+        snprintf(p->folder, sizeof p->folder, "%.*s", dir ? dir : 2, dir ? path : "./");
     else
-        snprintf(o->folder_path, sizeof o->folder_path, "%s%s", path,
-            path[n - 1] == '/' ? "" : "/");
-    snprintf(
-        o->config_path, sizeof o->config_path, "%sadapter_config.json", o->folder_path);
+        snprintf(
+            p->folder, sizeof p->folder, "%s%s", path, path[n - 1] == '/' ? "" : "/");
+    snprintf(p->config, sizeof p->config, "%sadapter_config.json", p->folder);
     bool torch = o->plan.format ? !strcmp(o->plan.format, "torch")
                                 : dir >= 0 && n > 4 && !strcmp(path + n - 4, ".bin");
-    snprintf(
-        file, size, "%sadapter_model.%s", o->folder_path, torch ? "bin" : "safetensors");
-    /* PEFT would take the other one, or the user would. */
-    char other[4200];
-    snprintf(other, sizeof other, "%sadapter_model.%s", o->folder_path,
+    p->file = torch ? "adapter_model.bin" : "adapter_model.safetensors";
+    snprintf(p->other, sizeof p->other, "%sadapter_model.%s", p->folder,
         torch ? "safetensors" : "bin");
-    if (!access(other, F_OK)) {
-        lt_error_set(err, LT_ERR_EXISTS,
-            "is there already, which the output would not replace; remove it or choose "
-            "another folder");
-        return lt_error_where(err, "%s", other);
-    }
-    if (!mkdir(o->folder_path, 0777)) {
-        o->made_folder = true;
-    } else if (errno != EEXIST) {
-        lt_error_sys(err, errno, "cannot make the folder: %s", strerror(errno));
-        return lt_error_where(err, "%s", path);
-    }
-    if (!o->plan.overwrite && !access(o->config_path, F_OK)) {
-        lt_error_set(err, LT_ERR_EXISTS, "the output exists; use -f to overwrite it");
-        return lt_error_where(err, "%s", o->config_path);
-    }
     return LT_OK;
+}
+
+static lt_status refuse_existing(const char *path, const char *why, lt_error *err)
+{
+    lt_path_kind kind;
+    lt_status st = lt_path_look(path, &kind, err);
+    if (st || kind == LT_PATH_NONE) return st;
+    lt_error_set(err, LT_ERR_EXISTS, "%s", why);
+    return lt_error_where(err, "%s", path);
+}
+
+/* A folder may hold other things already: its own files decide whether it is taken. */
+static lt_status open_folder(lt_adapter_out *o, const char **file, lt_error *err)
+{
+    struct place p;
+    lt_status st = find_place(o, &p, err);
+    /* PEFT would take the other one, or the user would. */
+    if (!st)
+        st = refuse_existing(p.other,
+            "is there already, which the output would not replace; remove it or choose "
+            "another folder",
+            err);
+    if (!st && !o->plan.overwrite)
+        st = refuse_existing(p.config, "the output exists; use -f to overwrite it", err);
+    if (!st) st = lt_outfolder_open(&o->folder, p.folder, true, err);
+    if (st) return st;
+    o->config_path = lt_outfolder_file(o->folder, "adapter_config.json", err);
+    *file = o->config_path ? lt_outfolder_file(o->folder, p.file, err) : NULL;
+    return *file ? LT_OK : LT_ERR_NOMEM;
 }
 
 lt_status lt_adapter_out_new(
     lt_adapter_out **out, const lt_adapter_plan *plan, lt_error *err)
 {
-    char file[4200];
+    const char *file = plan->path;
     *out = NULL;
     lt_adapter_out *o = calloc(1, sizeof *o);
     if (!o) return lt_error_set(err, LT_ERR_NOMEM, "out of memory");
     o->plan = *plan;
-    snprintf(file, sizeof file, "%s", plan->path);
-    o->folder = lt_adapter_path_is_folder(plan->path);
+    bool folder = lt_adapter_path_is_folder(plan->path);
     lt_status st = LT_OK;
-    if (o->folder && plan->dialect->naming != LT_NAMING_PEFT)
+    if (folder && plan->dialect->naming != LT_NAMING_PEFT)
         st = lt_error_set(err, LT_ERR_ARG,
             "the output is a folder, which only the peft dialect writes, not %s",
             plan->dialect->id);
-    if (!st && o->folder) st = open_folder(o, file, sizeof file, err);
+    if (!st && folder) st = open_folder(o, &file, err);
     lt_output output = {
         .path = file, .format = plan->format, .overwrite = plan->overwrite
     };
@@ -139,7 +154,7 @@ void lt_adapter_out_close(lt_adapter_out *o)
 {
     if (!o) return;
     lt_writer_close(o->writer);
-    if (o->made_folder) rmdir(o->folder_path); /* only when still empty */
+    lt_outfolder_close(o->folder);
     lt_arena_release(&o->arena);
     free(o->entries);
     free(o->copies);
@@ -368,7 +383,8 @@ static lt_status make_config(lt_adapter_out *o, char **text, lt_error *err)
     return st;
 }
 
-/* Both files are complete under temporary names before either gets its own. */
+/* The config goes with the writer's own file: both are complete and on the disk before
+ * either gets its name. */
 static lt_status commit_folder(lt_adapter_out *o, lt_error *err)
 {
     char *text = NULL;
@@ -376,10 +392,9 @@ static lt_status commit_folder(lt_adapter_out *o, lt_error *err)
     lt_status st = make_config(o, &text, err);
     if (!st) st = lt_outfile_open(&config, o->config_path, o->plan.overwrite, err);
     if (!st) st = lt_outfile_write(config, 0, text, strlen(text), err);
-    /* A config without its model fails loudly; a model without its config would not. */
-    if (!st) st = lt_outfile_commit(config, err);
-    if (!st) o->made_folder = false;
+    if (!st) st = lt_writer_add_extra(o->writer, &config, 0, err);
     if (!st) st = lt_writer_commit(o->writer, err);
+    if (!st) st = lt_outfolder_commit(o->folder, err);
     lt_outfile_close(config);
     free(text);
     return st;
@@ -394,7 +409,7 @@ lt_status lt_adapter_out_commit(lt_adapter_out *o, lt_error *err)
 
 bool lt_adapter_out_is_folder(const lt_adapter_out *o)
 {
-    return o->folder;
+    return o->folder != NULL;
 }
 
 uint64_t lt_adapter_out_size(const lt_adapter_out *o)

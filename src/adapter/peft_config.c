@@ -270,7 +270,7 @@ static bool set_item(cJSON *object, const char *name, cJSON *item)
 {
     if (!item) return false;
     cJSON_DeleteItemFromObjectCaseSensitive(object, name);
-    return cJSON_AddItemToObject(object, name, item);
+    return lt_json_put(object, name, item);
 }
 
 static bool set_default(cJSON *object, const char *name, cJSON *item)
@@ -303,7 +303,7 @@ static bool set_targets(cJSON *object, const lt_peft_entry *e, size_t n)
     bool ok = targets != NULL;
     for (size_t i = 0; i < n && ok; i++) {
         cJSON *path = cJSON_CreateString(e[i].path);
-        ok = path && cJSON_AddItemToArray(targets, path);
+        ok = lt_json_append(targets, path);
     }
     if (ok) return set_item(object, "target_modules", targets);
     cJSON_Delete(targets);

@@ -3,7 +3,9 @@
 
 #include "base/library.h"
 
+#include <errno.h>
 #include <openssl/evp.h>
+#include <stdbool.h>
 
 #define ROUTINES(X)      \
     X(EVP_MD_CTX_new)    \
@@ -37,8 +39,11 @@ lt_status lt_sha256_new(lt_sha256 **out, lt_error *err)
     if (st) return st;
     EVP_MD_CTX *ctx = crypto.EVP_MD_CTX_new();
     if (!ctx) return lt_error_set(err, LT_ERR_NOMEM, "out of memory");
+    errno = 0;
     if (crypto.EVP_DigestInit_ex(ctx, crypto.EVP_sha256(), NULL) != 1) {
+        bool no_memory = errno == ENOMEM;
         crypto.EVP_MD_CTX_free(ctx);
+        if (no_memory) return lt_error_set(err, LT_ERR_NOMEM, "out of memory for a hash");
         return lt_error_set(err, LT_ERR_INTERNAL, "libcrypto has no SHA-256");
     }
     *out = (lt_sha256 *)ctx;

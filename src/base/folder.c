@@ -21,7 +21,11 @@ static lt_status add_entry(lt_listing *l, int dir, const char *name, lt_error *e
 {
     struct stat sb, own;
     if (!strcmp(name, ".") || !strcmp(name, "..")) return LT_OK;
-    if (fstatat(dir, name, &sb, 0)) return LT_OK; /* a dangling link */
+    if (fstatat(dir, name, &sb, 0)) {
+        if (errno == ENOENT || errno == ELOOP || errno == ENOTDIR || errno == EACCES)
+            return LT_OK; /* a link that leads nowhere, or to where we may not go */
+        return lt_error_sys(err, errno, "cannot look at '%s': %s", name, strerror(errno));
+    }
     if (!S_ISREG(sb.st_mode) && !S_ISDIR(sb.st_mode)) return LT_OK;
     if (l->count >= LT_MAX_FOLDER_ENTRIES)
         return lt_error_set(
@@ -38,21 +42,36 @@ static lt_status add_entry(lt_listing *l, int dir, const char *name, lt_error *e
     return LT_OK;
 }
 
+/* Only errno tells the end of a folder from a failure. */
+static lt_status read_entries(lt_listing *l, DIR *dir, lt_error *err)
+{
+    for (;;) {
+        errno = 0;
+        const struct dirent *e = readdir(dir);
+        if (!e && !errno) return LT_OK;
+        if (!e)
+            return lt_error_sys(
+                err, errno, "cannot list the folder: %s", strerror(errno));
+        lt_status st = add_entry(l, dirfd(dir), e->d_name, err);
+        if (st) return st;
+    }
+}
+
 lt_status lt_listing_read(lt_listing *l, const char *folder, lt_error *err)
 {
     *l = (lt_listing){ 0 };
     DIR *dir = opendir(*folder ? folder : ".");
     if (!dir) {
         lt_error_sys(err, errno, "cannot list the folder: %s", strerror(errno));
-        return lt_error_where(err, "%s", folder);
+        lt_error_where(err, "%s", folder);
+        return LT_ERR_IO;
     }
-    lt_status st = LT_OK;
-    for (struct dirent *e; !st && (e = readdir(dir)) != NULL;)
-        st = add_entry(l, dirfd(dir), e->d_name, err);
+    lt_status st = read_entries(l, dir, err);
     closedir(dir);
     if (st) {
         lt_listing_release(l);
-        return lt_error_where(err, "%s", folder);
+        lt_error_where(err, "%s", folder);
+        return st;
     }
     if (l->count) qsort(l->items, l->count, sizeof *l->items, by_name);
     return LT_OK;

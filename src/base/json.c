@@ -306,6 +306,20 @@ bool lt_json_get_bool(const cJSON *object, const char *name, bool fallback)
     return cJSON_IsBool(node) ? cJSON_IsTrue(node) : fallback;
 }
 
+bool lt_json_append(cJSON *array, cJSON *item)
+{
+    if (item && cJSON_AddItemToArray(array, item)) return true;
+    cJSON_Delete(item);
+    return false;
+}
+
+bool lt_json_put(cJSON *object, const char *name, cJSON *item)
+{
+    if (item && cJSON_AddItemToObject(object, name, item)) return true;
+    cJSON_Delete(item);
+    return false;
+}
+
 lt_status lt_json_scan(
     lt_json_tape *tape, char *text, size_t size, uint64_t base_offset, lt_error *err)
 {

@@ -34,6 +34,11 @@ const char *lt_json_get_string(const cJSON *object, const char *name);
 double lt_json_get_number(const cJSON *object, const char *name, double fallback);
 bool lt_json_get_bool(const cJSON *object, const char *name, bool fallback);
 
+/* Take item over, which is freed when they fail (or the object is NULL): cJSON's own
+ * leave it to the caller. */
+bool lt_json_append(cJSON *array, cJSON *item);
+bool lt_json_put(cJSON *object, const char *name, cJSON *item);
+
 /* One value or member name. Inside an object names and values alternate. Small, for
  * there are a dozen to each tensor of a file. */
 typedef struct lt_json_token {

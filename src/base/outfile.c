@@ -5,7 +5,7 @@
 #include "base/abandon.h"
 #include "base/mem.h"
 #include "base/pool.h"
-#include "base/source.h"
+#include "base/temp.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -25,30 +25,12 @@ struct lt_outfile {
     bool to_stdout, overwrite;
     _Atomic uint64_t end; /* one past the last byte written */
     char *path, *temp;    /* temp is NULL for standard output and after commit */
+    enum {
+        NOT_PLACED,
+        PLACED,    /* nothing was there before, or it is gone */
+        EXCHANGED, /* what was there before has the temporary name */
+    } state;
 };
-
-static lt_status make_temp(lt_outfile *f, lt_error *err)
-{
-    const char *slash = strrchr(f->path, '/');
-    int dir = slash ? (int)(slash - f->path + 1) : 0;
-    const char *name = f->path + dir;
-    size_t room = strlen(f->path) + sizeof ".XXXXXX.lt-part" + 1;
-    f->temp = malloc(room);
-    if (!f->temp) return lt_error_set(err, LT_ERR_NOMEM, "out of memory");
-    snprintf(f->temp, room, "%.*s.%s.XXXXXX.lt-part", dir, f->path, name);
-    f->fd = mkstemps(f->temp, (int)strlen(".lt-part"));
-    if (f->fd < 0) {
-        lt_error_sys(err, errno, "cannot create the output: %s", strerror(errno));
-        free(f->temp);
-        f->temp = NULL;
-        return LT_ERR_IO;
-    }
-    lt_abandon_remember(f->temp);
-    mode_t mask = umask(0);
-    umask(mask);
-    fchmod(f->fd, 0666 & ~mask);
-    return LT_OK;
-}
 
 static lt_outfile *new_outfile(lt_error *err)
 {
@@ -80,7 +62,25 @@ static lt_status open_target(lt_outfile *f, lt_error *err)
             return lt_error_set(
                 err, LT_ERR_EXISTS, "the output exists; use -f to overwrite it");
     }
-    return make_temp(f, err);
+    f->fd = lt_temp_file(&f->temp, f->path, err);
+    return f->fd >= 0 ? LT_OK : err ? err->code : LT_ERR_IO;
+}
+
+/* Through a symbolic link the file it points to is replaced, not the link. */
+static lt_status find_target(lt_outfile *f, const char *path, lt_error *err)
+{
+    struct stat sb;
+    if (!f->to_stdout) {
+        f->path = realpath(path, NULL);
+        if (!f->path && errno != ENOENT)
+            return lt_error_sys(
+                err, errno, "cannot create the output: %s", strerror(errno));
+        if (!f->path && !lstat(path, &sb))
+            return lt_error_set(
+                err, LT_ERR_EXISTS, "the output is a link that leads nowhere");
+    }
+    if (!f->path) f->path = lt_strdup(f->to_stdout ? "standard output" : path, err);
+    return f->path ? LT_OK : LT_ERR_NOMEM;
 }
 
 lt_status lt_outfile_open(
@@ -92,10 +92,8 @@ lt_status lt_outfile_open(
     if (!f) return LT_ERR_NOMEM;
     f->overwrite = overwrite;
     f->to_stdout = !strcmp(path, "-");
-    /* Through a symbolic link the file it points to is replaced, not the link. */
-    char *target = f->to_stdout ? NULL : realpath(path, NULL);
-    f->path = target ? target : lt_strdup(path, err);
-    lt_status st = f->path ? open_target(f, err) : LT_ERR_NOMEM;
+    lt_status st = find_target(f, path, err);
+    if (!st) st = open_target(f, err);
     if (st) {
         lt_error_where(err, "%s", f->to_stdout ? "standard output" : path);
         lt_outfile_close(f);
@@ -111,22 +109,12 @@ lt_status lt_outfile_scratch(lt_outfile **out, const lt_outfile *beside, lt_erro
     lt_outfile *f = new_outfile(err);
     if (!f) return LT_ERR_NOMEM;
     f->path = lt_strdup(beside->path, err);
-    lt_status st = f->path ? LT_OK : LT_ERR_NOMEM;
-    if (!st && beside->to_stdout) {
-        f->fd = lt_temp_fd(err);
-        if (f->fd < 0) st = LT_ERR_IO;
-    } else if (!st) {
-        st = make_temp(f, err);
-    }
-    if (!st && f->temp) {
-        unlink(f->temp);
-        lt_abandon_forget(f->temp);
-        free(f->temp);
-        f->temp = NULL;
-    }
-    if (st) {
+    if (f->path)
+        f->fd = beside->to_stdout ? lt_temp_fd(err) : lt_temp_nameless(f->path, err);
+    if (f->fd < 0) {
         lt_outfile_close(f);
-        return st;
+        lt_error_where(err, "%s", beside->path);
+        return err ? err->code : LT_ERR_IO;
     }
     *out = f;
     return LT_OK;
@@ -143,7 +131,7 @@ static lt_status write_failed(lt_outfile *f, lt_error *err)
 {
     int sys = errno;
     lt_error_sys(err, sys, "cannot write: %s", strerror(sys));
-    return lt_error_where(err, "%s", f->to_stdout ? "standard output" : f->path);
+    return lt_error_where(err, "%s", f->path);
 }
 
 /* Lets the disk begin, so that little is left to do when all is written. */
@@ -190,7 +178,7 @@ lt_status lt_outfile_read(
         if (n <= 0) {
             lt_error_sys(err, n ? errno : EIO, "cannot read back what was written: %s",
                 n ? strerror(errno) : "it is gone");
-            return lt_error_where(err, "%s", f->to_stdout ? "standard output" : f->path);
+            return lt_error_where(err, "%s", f->path);
         }
         p += n;
         offset += (uint64_t)n;
@@ -294,6 +282,13 @@ lt_status lt_outfile_seal(lt_outfile *f, lt_error *err)
     return LT_OK;
 }
 
+static lt_status rename_failed(lt_outfile *f, lt_error *err)
+{
+    if (errno != EEXIST || f->overwrite) return write_failed(f, err);
+    lt_error_set(err, LT_ERR_EXISTS, "the output appeared while it was being made");
+    return lt_error_where(err, "%s", f->path);
+}
+
 lt_status lt_outfile_commit(lt_outfile *f, lt_error *err)
 {
     if (f->to_stdout) return send_to_stdout(f, err);
@@ -302,24 +297,55 @@ lt_status lt_outfile_commit(lt_outfile *f, lt_error *err)
     if (!f->temp) return lt_error_set(err, LT_ERR_INTERNAL, "a scratch file has no name");
     int rc = f->overwrite ? rename(f->temp, f->path)
                           : rename_without_clobber(f->temp, f->path);
-    if (rc && errno == EEXIST && !f->overwrite) {
-        lt_error_set(err, LT_ERR_EXISTS, "the output appeared while it was being made");
-        return lt_error_where(err, "%s", f->path);
+    if (rc) return rename_failed(f, err);
+    f->state = PLACED;
+    lt_outfile_settle(f);
+    return LT_OK;
+}
+
+lt_status lt_outfile_place(lt_outfile *f, lt_error *err)
+{
+    if (!f->overwrite) {
+        if (rename_without_clobber(f->temp, f->path)) return rename_failed(f, err);
+        f->state = PLACED;
+        return LT_OK;
     }
-    if (rc) return write_failed(f, err);
+    if (!renameat2(AT_FDCWD, f->temp, AT_FDCWD, f->path, RENAME_EXCHANGE)) {
+        f->state = EXCHANGED;
+        return LT_OK;
+    }
+    /* Nothing is there to exchange, or the file system cannot. */
+    bool plain = errno == ENOENT || errno == EINVAL || errno == ENOSYS;
+    if (!plain || rename(f->temp, f->path)) return rename_failed(f, err);
+    f->state = PLACED;
+    return LT_OK;
+}
+
+void lt_outfile_settle(lt_outfile *f)
+{
+    if (f->state == EXCHANGED) unlink(f->temp);
     lt_abandon_forget(f->temp);
     free(f->temp);
     f->temp = NULL;
     sync_folder(f->path);
-    return LT_OK;
+}
+
+/* Takes the new file away again: the temporary name is then that of what is to go. When
+ * that cannot be done it is the old one's, which stays. */
+static bool take_back(lt_outfile *f)
+{
+    if (f->state == EXCHANGED)
+        return !renameat2(AT_FDCWD, f->temp, AT_FDCWD, f->path, RENAME_EXCHANGE);
+    if (f->state == PLACED) rename(f->path, f->temp);
+    return true;
 }
 
 void lt_outfile_close(lt_outfile *f)
 {
     if (!f) return;
     if (f->temp) {
+        if (take_back(f)) unlink(f->temp);
         lt_abandon_forget(f->temp);
-        unlink(f->temp);
     }
     if (f->fd >= 0) close(f->fd);
     lt_lock_free(f->lock);

@@ -14,8 +14,9 @@
 
 typedef struct lt_outfile lt_outfile;
 
-/* LT_ERR_EXISTS when the target is there and overwrite is false (checked now and again,
- * atomically, at commit). */
+/* Through a symbolic link the file that it leads to is replaced, in that file's folder;
+ * one that leads nowhere is refused. LT_ERR_EXISTS when the target is there and overwrite
+ * is false (checked now and again, atomically, at commit). */
 lt_status lt_outfile_open(
     lt_outfile **out, const char *path, bool overwrite, lt_error *err) LT_MUST_USE;
 
@@ -41,6 +42,14 @@ lt_status lt_outfile_copy(lt_outfile *file, uint64_t offset, int in, uint64_t in
 lt_status lt_outfile_seal(lt_outfile *file, lt_error *err) LT_MUST_USE;
 
 lt_status lt_outfile_commit(lt_outfile *file, lt_error *err) LT_MUST_USE;
+
+/* Commit in two steps, for several files that belong together: all sealed ones are
+ * placed, then all settled. Until then what stood there is kept under the temporary name
+ * (where the file system can exchange names), and lt_outfile_close puts it back.
+ * Meanwhile no signal should come (lt_abandon_hold). */
+lt_status lt_outfile_place(lt_outfile *file, lt_error *err) LT_MUST_USE;
+void lt_outfile_settle(lt_outfile *file);
+
 void lt_outfile_close(lt_outfile *file); /* NULL allowed */
 
 #endif

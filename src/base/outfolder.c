@@ -7,6 +7,7 @@
 #include "base/folder.h"
 #include "base/mem.h"
 #include "base/source.h"
+#include "base/temp.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -33,35 +34,17 @@ static lt_status failed(const char *what, const char *path, lt_error *err)
     return lt_error_where(err, "%s", path);
 }
 
-static lt_status remember(lt_outfolder *f, char *path, lt_error *err)
+/* In a folder that holds something nothing is removed by a signal: it may have been
+ * there.
+ */
+static bool is_ours(const lt_outfolder *f)
 {
-    lt_status st =
-        lt_grow((void **)&f->made, &f->capacity, f->n_made + 1, sizeof *f->made, err);
-    if (st) return st;
-    f->made[f->n_made++] = path;
-    if (f->temp || f->empty) lt_abandon_remember(path);
-    return LT_OK;
+    return f->temp || f->empty;
 }
 
-static lt_status make_temp(lt_outfolder *f, lt_error *err)
+static lt_status make_room(lt_outfolder *f, lt_error *err)
 {
-    const char *slash = strrchr(f->path, '/');
-    int dir = slash ? (int)(slash - f->path + 1) : 0;
-    char *draft =
-        lt_arena_printf(&f->arena, err, "%.*s.%s.XXXXXX", dir, f->path, f->path + dir);
-    if (!draft) return LT_ERR_NOMEM;
-    if (!mkdtemp(draft)) return failed("cannot create the folder", f->path, err);
-    char *name = lt_arena_printf(&f->arena, err, "%s.lt-part", draft);
-    if (!name || rename(draft, name)) {
-        rmdir(draft);
-        return name ? failed("cannot create the folder", f->path, err) : LT_ERR_NOMEM;
-    }
-    mode_t mask = umask(0);
-    umask(mask);
-    chmod(name, 0777 & ~mask);
-    f->temp = name;
-    lt_abandon_remember(f->temp);
-    return LT_OK;
+    return lt_grow((void **)&f->made, &f->capacity, f->n_made + 1, sizeof *f->made, err);
 }
 
 /* *fresh: there is no such folder; *empty: there is one with nothing in it. */
@@ -70,14 +53,17 @@ static lt_status look(
 {
     struct stat sb;
     lt_listing entries;
+    lt_path_kind kind;
     *empty = false;
     *fresh = lstat(path, &sb) != 0;
-    if (*fresh) return LT_OK;
-    if (stat(path, &sb) || !S_ISDIR(sb.st_mode)) {
+    if (*fresh) return errno == ENOENT ? LT_OK : failed("cannot look at it", path, err);
+    lt_status st = lt_path_look(path, &kind, err);
+    if (st) return st;
+    if (kind != LT_PATH_FOLDER) {
         lt_error_set(err, LT_ERR_EXISTS, "the output exists and is no folder");
         return lt_error_where(err, "%s", path);
     }
-    lt_status st = lt_listing_read(&entries, path, err);
+    st = lt_listing_read(&entries, path, err);
     if (st) return st;
     *empty = entries.count == 0;
     lt_listing_release(&entries);
@@ -97,7 +83,9 @@ static lt_status open_folder(
     f->path = lt_arena_strndup(&f->arena, path, n, err);
     if (!f->path) return LT_ERR_NOMEM;
     lt_status st = look(f->path, overwrite, &fresh, &f->empty, err);
-    return st || !fresh ? st : make_temp(f, err);
+    if (st || !fresh) return st;
+    st = lt_temp_folder(&f->temp, f->path, err);
+    return st ? lt_error_where(err, "%s", f->path) : LT_OK;
 }
 
 lt_status lt_outfolder_open(
@@ -121,13 +109,18 @@ static lt_status make_folders(
     for (const char *slash = strchr(name, '/'); slash; slash = strchr(slash + 1, '/')) {
         char *path =
             lt_arena_printf(&f->arena, err, "%s/%.*s", root, (int)(slash - name), name);
-        if (!path) return LT_ERR_NOMEM;
-        if (mkdir(path, 0777)) {
-            if (errno == EEXIST && lt_is_folder(path)) continue;
-            return failed("cannot create the folder", path, err);
-        }
-        lt_status st = remember(f, path, err);
+        lt_status st = path ? make_room(f, err) : LT_ERR_NOMEM;
         if (st) return st;
+        if (is_ours(f)) lt_abandon_remember(path);
+        if (!mkdir(path, 0777)) {
+            f->made[f->n_made++] = path;
+            continue;
+        }
+        int sys = errno;
+        if (is_ours(f)) lt_abandon_forget(path);
+        if (sys == EEXIST && lt_is_folder(path)) continue;
+        errno = sys;
+        return failed("cannot create the folder", path, err);
     }
     return LT_OK;
 }
@@ -137,20 +130,21 @@ const char *lt_outfolder_file(lt_outfolder *f, const char *name, lt_error *err)
     const char *root = f->temp ? f->temp : f->path;
     if (make_folders(f, root, name, err)) return NULL;
     char *path = lt_arena_printf(&f->arena, err, "%s/%s", root, name);
-    /* In a folder that holds something nothing is removed: the file may have been there.
-     */
-    if (!path || ((f->temp || f->empty) && remember(f, path, err))) return NULL;
+    if (!path || make_room(f, err)) return NULL;
+    if (!is_ours(f)) return path;
+    f->made[f->n_made++] = path;
+    lt_abandon_remember(path);
     return path;
 }
 
 const char *lt_outfolder_existing(const lt_outfolder *f)
 {
-    return f->temp || f->empty ? NULL : f->path;
+    return is_ours(f) ? NULL : f->path;
 }
 
 static void forget(lt_outfolder *f)
 {
-    for (size_t i = 0; (f->temp || f->empty) && i < f->n_made; i++)
+    for (size_t i = 0; is_ours(f) && i < f->n_made; i++)
         lt_abandon_forget(f->made[i]);
     if (f->temp) lt_abandon_forget(f->temp);
 }
@@ -178,13 +172,14 @@ void lt_outfolder_close(lt_outfolder *f)
     if (!f->committed) {
         for (size_t i = f->n_made; i-- > 0;) {
             /* In a folder that held something only folders were remembered. */
-            if (f->temp || f->empty) unlink(f->made[i]);
+            if (is_ours(f)) unlink(f->made[i]);
             rmdir(f->made[i]);
         }
         if (f->temp) rmdir(f->temp);
         forget(f);
     }
     lt_arena_release(&f->arena);
+    free(f->temp);
     free(f->made);
     free(f);
 }

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE /* sched_getaffinity */
 #include "base/pool.h"
 
+#include "base/abandon.h"
 #include "base/limits.h"
 
 #include <pthread.h>
@@ -182,6 +183,17 @@ lt_status lt_worker_share(
     return s.status;
 }
 
+/* A thread that takes no signals: they go to the one that makes and names files, whose
+ * list of those to remove is then never seen half changed. */
+static int start_thread(pthread_t *id, void *(*run)(void *), void *arg)
+{
+    sigset_t before;
+    lt_abandon_hold(&before);
+    int rc = pthread_create(id, NULL, run, arg);
+    lt_abandon_release(&before);
+    return rc;
+}
+
 lt_status lt_pool_run(const lt_job *job, lt_error *err)
 {
     struct pool pool = { .job = job, .error = LT_ERROR_INIT };
@@ -197,7 +209,7 @@ lt_status lt_pool_run(const lt_job *job, lt_error *err)
     /* The calling thread is worker 0; a thread that cannot be had is done without. */
     for (int i = 1; i < threads && job->n_items; i++) {
         workers[i] = (lt_worker){ &pool, i };
-        if (pthread_create(&ids[i], NULL, run_worker, &workers[i])) break;
+        if (start_thread(&ids[i], run_worker, &workers[i])) break;
         started = i;
     }
     workers[0] = (lt_worker){ &pool, 0 };
@@ -272,7 +284,7 @@ lt_status lt_thread_start(
     lt_thread *t = malloc(sizeof *t);
     if (!t) return lt_error_set(err, LT_ERR_NOMEM, "out of memory");
     *t = (lt_thread){ .run = run, .ctx = ctx };
-    int rc = pthread_create(&t->id, NULL, run_thread, t);
+    int rc = start_thread(&t->id, run_thread, t);
     if (rc) {
         free(t);
         return lt_error_sys(err, rc, "cannot start a thread: %s", strerror(rc));

@@ -3,6 +3,7 @@
 
 #include "base/limits.h"
 #include "base/mem.h"
+#include "base/temp.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,30 +20,26 @@ struct lt_source {
     char path[];
 };
 
-bool lt_is_folder(const char *path)
+lt_status lt_path_look(const char *path, lt_path_kind *kind, lt_error *err)
 {
     struct stat sb;
-    return !stat(path, &sb) && S_ISDIR(sb.st_mode);
+    *kind = LT_PATH_NONE;
+    if (stat(path, &sb)) {
+        if (errno == ENOENT || errno == ENOTDIR) return LT_OK;
+        lt_error_sys(err, errno, "cannot look at it: %s", strerror(errno));
+        lt_error_where(err, "%s", path);
+        return LT_ERR_IO;
+    }
+    *kind = S_ISREG(sb.st_mode) ? LT_PATH_FILE
+        : S_ISDIR(sb.st_mode)   ? LT_PATH_FOLDER
+                                : LT_PATH_OTHER;
+    return LT_OK;
 }
 
-int lt_temp_fd(lt_error *err)
+bool lt_is_folder(const char *path)
 {
-    const char *dir = getenv("TMPDIR");
-    if (!dir || !*dir) dir = "/tmp";
-    char path[4096];
-    int n = snprintf(path, sizeof path, "%s/loratool-XXXXXX", dir);
-    if (n < 0 || (size_t)n >= sizeof path) {
-        lt_error_set(err, LT_ERR_ARG, "TMPDIR is too long");
-        return -1;
-    }
-    int fd = mkstemp(path);
-    if (fd < 0) {
-        lt_error_sys(
-            err, errno, "cannot make a temporary file in '%s': %s", dir, strerror(errno));
-        return -1;
-    }
-    unlink(path);
-    return fd;
+    lt_path_kind kind;
+    return !lt_path_look(path, &kind, NULL) && kind == LT_PATH_FOLDER;
 }
 
 static lt_status write_all(int fd, const char *p, size_t n, lt_error *err)
@@ -115,6 +112,21 @@ static lt_status open_fd(const char *path, bool is_stdin, int *out, lt_error *er
     return LT_OK;
 }
 
+static lt_status new_source(lt_source **out, int fd, const char *shown, lt_error *err)
+{
+    struct stat sb;
+    if (fstat(fd, &sb))
+        return lt_error_sys(err, errno, "cannot stat: %s", strerror(errno));
+    lt_source *src = malloc(sizeof *src + strlen(shown) + 1);
+    if (!src) return lt_error_set(err, LT_ERR_NOMEM, "out of memory");
+    src->fd = fd;
+    src->size = (uint64_t)sb.st_size;
+    src->written = sb.st_mtim;
+    memcpy(src->path, shown, strlen(shown) + 1);
+    *out = src;
+    return LT_OK;
+}
+
 lt_status lt_source_open(lt_source **out, const char *path, lt_error *err)
 {
     *out = NULL;
@@ -122,23 +134,11 @@ lt_status lt_source_open(lt_source **out, const char *path, lt_error *err)
     const char *shown = is_stdin ? "standard input" : path;
     int fd = -1;
     lt_status st = open_fd(path, is_stdin, &fd, err);
-    if (st) {
-        lt_error_where(err, "%s", shown);
-        return st;
-    }
-    struct stat sb;
-    lt_source *src = malloc(sizeof *src + strlen(shown) + 1);
-    if (!src || fstat(fd, &sb)) {
-        free(src);
-        close(fd);
-        return lt_error_set(err, LT_ERR_NOMEM, "out of memory");
-    }
-    src->fd = fd;
-    src->size = (uint64_t)sb.st_size;
-    src->written = sb.st_mtim;
-    memcpy(src->path, shown, strlen(shown) + 1);
-    *out = src;
-    return LT_OK;
+    if (!st) st = new_source(out, fd, shown, err);
+    if (!st) return LT_OK;
+    if (fd >= 0) close(fd);
+    lt_error_where(err, "%s", shown);
+    return st;
 }
 
 void lt_source_close(lt_source *src)

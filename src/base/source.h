@@ -31,9 +31,17 @@ lt_status lt_source_unchanged(const lt_source *src, lt_error *err) LT_MUST_USE;
 lt_status lt_read_text(const char *path, uint64_t limit, char **text, size_t *size,
     lt_error *err) LT_MUST_USE;
 
-bool lt_is_folder(const char *path);
+/* What a path leads to, through links. */
+typedef enum lt_path_kind {
+    LT_PATH_NONE, /* there is nothing of that name, or a link leads nowhere */
+    LT_PATH_FILE,
+    LT_PATH_FOLDER,
+    LT_PATH_OTHER, /* a pipe, a device */
+} lt_path_kind;
 
-/* An unlinked temporary file in $TMPDIR (or /tmp); -1 with *err set on failure. */
-int lt_temp_fd(lt_error *err);
+/* LT_ERR_IO when it cannot be told: what cannot be looked at is not taken for absent. */
+lt_status lt_path_look(const char *path, lt_path_kind *kind, lt_error *err) LT_MUST_USE;
+
+bool lt_is_folder(const char *path); /* false also when that cannot be told */
 
 #endif

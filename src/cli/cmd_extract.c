@@ -83,7 +83,7 @@ static cJSON *to_json(const lt_extract_report *r, bool verbose)
         cJSON_AddNumberToObject(item, "norm", sqrt(m->energy));
         cJSON_AddNumberToObject(item, "error", relative(m));
         cJSON_AddNumberToObject(item, "seconds", m->seconds);
-        cJSON_AddItemToArray(modules, item);
+        lt_json_append(modules, item);
     }
     return o;
 }

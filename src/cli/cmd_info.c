@@ -120,8 +120,10 @@ static lt_status describe(const struct options *o, const char *path, lt_error *e
     lt_info info;
     const char *shown = strcmp(path, "-") ? path : "standard input";
     bool lists = (o->tensors || o->metadata) && !o->common.json;
-    if (lists && !lt_is_adapter_folder(path)) return list(o, path, err);
-    lt_status st = lt_info_open_as(&info, path, reading_of(o), err);
+    bool folder = false;
+    lt_status st = lists ? lt_adapter_is_folder(path, &folder, err) : LT_OK;
+    if (!st && lists && !folder) return list(o, path, err);
+    if (!st) st = lt_info_open_as(&info, path, reading_of(o), err);
     if (st) return st;
     if (o->common.json)
         st = print_json(o, shown, &info, err);

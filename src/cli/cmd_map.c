@@ -88,7 +88,7 @@ static cJSON *to_json(const lt_merge_report *r)
     cJSON_AddNumberToObject(o, "modules", (double)r->modules_applied);
     cJSON *list = cJSON_AddArrayToObject(o, "map");
     for (size_t i = 0; list && i < r->n_applied; i++)
-        cJSON_AddItemToArray(list, place_json(&r->applied[i]));
+        lt_json_append(list, place_json(&r->applied[i]));
     lt_json_add_notes(o, "unmatched", &r->unmatched);
     lt_json_add_notes(o, "redundant", &r->redundant);
     cJSON_AddNumberToObject(o, "tensors_replaced", (double)r->tensors_replaced);

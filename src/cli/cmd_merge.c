@@ -94,7 +94,7 @@ static cJSON *to_json(const lt_merge_report *r, bool plan)
         cJSON_AddNumberToObject(item, "rank", (double)a->rank);
         cJSON_AddNumberToObject(item, "alpha", a->alpha);
         cJSON_AddNumberToObject(item, "factor", a->factor);
-        cJSON_AddItemToArray(list, item);
+        lt_json_append(list, item);
     }
     return o;
 }

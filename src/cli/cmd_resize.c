@@ -70,7 +70,7 @@ static cJSON *to_json(const lt_resize_report *r, bool verbose)
         cJSON_AddNumberToObject(item, "norm", sqrt(m->energy));
         cJSON_AddNumberToObject(item, "retained", m->retained);
         cJSON_AddNumberToObject(item, "error", relative(m));
-        cJSON_AddItemToArray(modules, item);
+        lt_json_append(modules, item);
     }
     return o;
 }

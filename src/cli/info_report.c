@@ -85,8 +85,8 @@ struct group {
 #define MAX_GROUPS 256
 
 struct coverage {
-    struct group *groups;
-    size_t n, capacity;
+    struct group groups[MAX_GROUPS];
+    size_t n;
 };
 
 /* Length of the name before its first path component that is a number. */
@@ -122,17 +122,14 @@ static void cover(struct coverage *c, const char *module)
         if (number > g->high) g->high = number;
         return;
     }
-    if (c->n == c->capacity) return;
+    if (c->n == MAX_GROUPS) return;
     c->groups[c->n++] = (struct group){ component, name, size, 1, number, number };
 }
 
 static struct coverage coverage_of(const lt_adapter *a)
 {
-    size_t n = lt_adapter_module_count(a);
-    size_t most = n < MAX_GROUPS ? n : MAX_GROUPS;
-    struct coverage c = { calloc(most, sizeof *c.groups), 0, 0 };
-    if (c.groups) c.capacity = most;
-    for (size_t i = 0; i < n; i++)
+    struct coverage c = { .n = 0 };
+    for (size_t i = 0; i < lt_adapter_module_count(a); i++)
         cover(&c, lt_adapter_module(a, i)->name);
     return c;
 }
@@ -154,7 +151,6 @@ static void print_coverage(const lt_adapter *a)
         printf(" (%zu)\n", g->count);
     }
     if (c.n > most) printf("            and %zu more groups\n", c.n - most);
-    free(c.groups);
 }
 
 /* ---- text ---------------------------------------------------------------------------
@@ -403,8 +399,8 @@ void lt_info_print_hashes(const char *file, const lt_info_hashes *hashes)
 static void add_shape(cJSON *o, const lt_module *m)
 {
     cJSON *shape = cJSON_AddArrayToObject(o, "shape");
-    cJSON_AddItemToArray(shape, cJSON_CreateNumber((double)m->out));
-    cJSON_AddItemToArray(shape, cJSON_CreateNumber((double)m->in));
+    lt_json_append(shape, cJSON_CreateNumber((double)m->out));
+    lt_json_append(shape, cJSON_CreateNumber((double)m->in));
 }
 
 static void add_modules(cJSON *o, const lt_adapter *a)
@@ -423,7 +419,7 @@ static void add_modules(cJSON *o, const lt_adapter *a)
             cJSON_AddNullToObject(item, "alpha");
         cJSON_AddNumberToObject(item, "scale", m->scale);
         add_shape(item, m);
-        cJSON_AddItemToArray(list, item);
+        lt_json_append(list, item);
     }
 }
 
@@ -437,13 +433,13 @@ static void add_tensors(cJSON *o, const lt_store *store)
         cJSON_AddStringToObject(item, "dtype", lt_dtype_get(t->dtype)->name);
         cJSON *shape = cJSON_AddArrayToObject(item, "shape");
         for (unsigned d = 0; d < t->n_dims; d++)
-            cJSON_AddItemToArray(shape, cJSON_CreateNumber((double)t->shape[d]));
+            lt_json_append(shape, cJSON_CreateNumber((double)t->shape[d]));
         if (t->offset == LT_NO_OFFSET)
             cJSON_AddNullToObject(item, "offset");
         else
             cJSON_AddNumberToObject(item, "offset", (double)t->offset);
         cJSON_AddNumberToObject(item, "bytes", (double)t->size);
-        cJSON_AddItemToArray(list, item);
+        lt_json_append(list, item);
     }
 }
 
@@ -451,7 +447,7 @@ static void add_contents(cJSON *o, const lt_store *store)
 {
     cJSON *files = cJSON_AddArrayToObject(o, "files");
     for (size_t i = 0; i < lt_store_file_count(store); i++)
-        cJSON_AddItemToArray(files, cJSON_CreateString(lt_store_file(store, i)));
+        lt_json_append(files, cJSON_CreateString(lt_store_file(store, i)));
     cJSON_AddStringToObject(o, "wrapper", lt_store_wrapper(store));
     cJSON *asides = cJSON_AddArrayToObject(o, "aside");
     for (size_t i = 0; i < lt_store_aside_count(store); i++) {
@@ -461,7 +457,7 @@ static void add_contents(cJSON *o, const lt_store *store)
         cJSON_AddStringToObject(item, "what", a->what);
         cJSON_AddNumberToObject(item, "bytes", (double)a->bytes);
         cJSON_AddBoolToObject(item, "unread", a->unread);
-        cJSON_AddItemToArray(asides, item);
+        lt_json_append(asides, item);
     }
     cJSON *globals = cJSON_AddArrayToObject(o, "globals");
     for (size_t i = 0; i < lt_store_global_count(store); i++) {
@@ -470,7 +466,7 @@ static void add_contents(cJSON *o, const lt_store *store)
         cJSON_AddStringToObject(item, "name", g->name);
         cJSON_AddStringToObject(item, "verdict", lt_verdict_text(g->verdict));
         cJSON_AddNumberToObject(item, "count", (double)g->count);
-        cJSON_AddItemToArray(globals, item);
+        lt_json_append(globals, item);
     }
 }
 
@@ -535,7 +531,7 @@ void lt_info_json_hashes(cJSON *list, const char *file, const lt_info_hashes *ha
         cJSON_AddStringToObject(item, "key", c->key);
         cJSON_AddStringToObject(item, "value", c->value);
         cJSON_AddStringToObject(item, "verdict", verifications[c->verification]);
-        cJSON_AddItemToArray(claims, item);
+        lt_json_append(claims, item);
     }
-    cJSON_AddItemToArray(list, o);
+    lt_json_append(list, o);
 }

@@ -25,27 +25,39 @@ static int exit_code(lt_status st)
     }
 }
 
+/* Those that end a process, the last five because of a fault in it or in a library. */
+static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGPIPE, SIGQUIT, SIGXCPU,
+    SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGILL };
+
+#define N_SIGNALS (sizeof signals / sizeof *signals)
+
+static struct sigaction before[N_SIGNALS]; /* what each would do without us */
+
 /* Removes half-written outputs, then lets the signal do what it does. */
 static void on_signal(int sig)
 {
     lt_abandon_outputs();
-    signal(sig, SIG_DFL);
+    for (size_t i = 0; i < N_SIGNALS; i++)
+        if (signals[i] == sig) sigaction(sig, &before[i], NULL);
     raise(sig);
 }
 
 static void catch_signals(void)
 {
-    static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGPIPE };
-    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) {
-        struct sigaction sa = { .sa_handler = on_signal };
-        struct sigaction old;
+    static char stack[64 << 10]; /* a fault may be that the other one is full */
+    sigaltstack(&(stack_t){ .ss_sp = stack, .ss_size = sizeof stack }, NULL);
+    for (size_t i = 0; i < N_SIGNALS; i++) {
+        struct sigaction sa = { .sa_handler = on_signal, .sa_flags = SA_ONSTACK };
         sigemptyset(&sa.sa_mask);
         /* A shell that ignores a signal for us (nohup) is obeyed. */
-        if (!sigaction(signals[i], NULL, &old) && old.sa_handler == SIG_IGN) continue;
+        if (sigaction(signals[i], NULL, &before[i]) || before[i].sa_handler == SIG_IGN)
+            continue;
         sigaction(signals[i], &sa, NULL);
     }
     /* A file over the size limit is then a failed write, which is told like any other. */
     signal(SIGXFSZ, SIG_IGN);
+    /* Libraries that find no memory may call exit. */
+    atexit(lt_abandon_outputs);
 }
 
 /* A model may lie in hundreds of files, which are all open at once. */
@@ -120,6 +132,7 @@ int main(int argc, char **argv)
     catch_signals();
     raise_file_limit();
     keep_small_blocks();
+    lt_json_watch();
     if (argc < 2) return usage(stderr, 2);
     if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V")) {
         printf("loratool %s\n", lt_version());

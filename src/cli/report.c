@@ -46,9 +46,26 @@ const char *lt_size_text(uint64_t bytes, char dst[32])
     return dst;
 }
 
+/* A report is built by calls that are not checked one by one: a value that found no
+ * memory would just be absent. */
+static _Atomic bool json_lacks_memory;
+
+static void *json_alloc(size_t size)
+{
+    void *p = malloc(size);
+    if (!p) json_lacks_memory = true;
+    return p;
+}
+
+void lt_json_watch(void)
+{
+    cJSON_InitHooks(&(cJSON_Hooks){ json_alloc, free });
+}
+
 lt_status lt_print_json(FILE *to, cJSON *object, lt_error *err)
 {
-    char *text = object ? cJSON_PrintUnformatted(object) : NULL;
+    char *text = object && !json_lacks_memory ? cJSON_PrintUnformatted(object) : NULL;
+    json_lacks_memory = false;
     cJSON_Delete(object);
     if (!text) return lt_error_set(err, LT_ERR_NOMEM, "out of memory for the report");
     fprintf(to, "%s\n", text);
@@ -63,7 +80,7 @@ void lt_json_add_notes(cJSON *object, const char *key, const lt_notes *notes)
         cJSON *item = cJSON_CreateObject();
         cJSON_AddStringToObject(item, "name", notes->items[i].name);
         cJSON_AddStringToObject(item, "reason", notes->items[i].reason);
-        cJSON_AddItemToArray(list, item);
+        lt_json_append(list, item);
     }
 }
 

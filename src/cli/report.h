@@ -18,7 +18,9 @@ void lt_print_error(const char *command, const lt_error *err);
 /* "1.7 GB" */
 const char *lt_size_text(uint64_t bytes, char dst[32]);
 
-/* Prints object as one line and frees it. */
+/* From here on allocations for JSON are watched; called once. */
+void lt_json_watch(void);
+/* Prints object as one line and frees it. LT_ERR_NOMEM when a part of it is missing. */
 lt_status lt_print_json(FILE *to, cJSON *object, lt_error *err);
 /* [{"name": ..., "reason": ...}] under key. */
 void lt_json_add_notes(cJSON *object, const char *key, const lt_notes *notes);

@@ -12,6 +12,7 @@
 #include "base/pool.h"
 #include "format/zip_library.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -40,6 +41,7 @@ struct lt_archive {
     uint64_t position;
     uint64_t first_read; /* since it was set to LT_NO_OFFSET */
     zip_error_t error;
+    lt_error failed; /* why a read of the source failed, while libzip hands that on */
     /* Everything below, and libzip itself, is used under the lock. */
     lt_lock *lock;
     struct stream streams[N_STREAMS];
@@ -53,7 +55,7 @@ static zip_int64_t read_source(lt_archive *a, void *data, zip_uint64_t size)
     uint64_t left = lt_source_size(a->source) - a->position;
     if (size > left) size = left;
     if (a->first_read == LT_NO_OFFSET) a->first_read = a->position;
-    if (lt_source_read(a->source, a->position, data, (size_t)size, NULL)) {
+    if (lt_source_read(a->source, a->position, data, (size_t)size, &a->failed)) {
         zip_error_set(&a->error, ZIP_ER_READ, 0);
         return -1;
     }
@@ -101,11 +103,26 @@ static zip_int64_t serve(
     }
 }
 
-static lt_status zip_fault(lt_error *err, const zip_error_t *error)
+/* Before libzip is asked for something that can fail. */
+static void forget_faults(lt_archive *a)
+{
+    errno = 0;
+    a->failed = (lt_error)LT_ERROR_INIT;
+}
+
+/* libzip takes some reads that failed for the end of the file, and some allocations that
+ * did for a file that is no archive; the source and errno know better. */
+static lt_status zip_fault(lt_archive *a, lt_error *err, const zip_error_t *error)
 {
     int code = zip_error_code_zip(error);
-    lt_status st = code == ZIP_ER_MEMORY                         ? LT_ERR_NOMEM
-        : code == ZIP_ER_READ                                    ? LT_ERR_IO
+    if (a->failed.code) {
+        lt_status why = a->failed.code;
+        if (err) *err = a->failed;
+        return why;
+    }
+    if (code == ZIP_ER_MEMORY || errno == ENOMEM)
+        return lt_error_set(err, LT_ERR_NOMEM, "zip: out of memory");
+    lt_status st = code == ZIP_ER_READ                           ? LT_ERR_IO
         : code == ZIP_ER_COMPNOTSUPP || code == ZIP_ER_MULTIDISK ? LT_ERR_UNSUPPORTED
                                                                  : LT_ERR_FORMAT;
     if (code == ZIP_ER_NOZIP)
@@ -122,9 +139,10 @@ static lt_status open_zip(lt_archive *a, lt_error *err)
 {
     zip_error_t error;
     zip_error_init(&error);
+    forget_faults(a);
     zip_source_t *source = zip_source_function_create(serve, a, &error);
     if (source) a->zip = zip_open_from_source(source, ZIP_RDONLY, &error);
-    lt_status st = a->zip ? LT_OK : zip_fault(err, &error);
+    lt_status st = a->zip ? LT_OK : zip_fault(a, err, &error);
     if (!a->zip) zip_source_free(source);
     zip_error_fini(&error);
     return st;
@@ -239,8 +257,9 @@ static lt_status locate(lt_archive *a, size_t index, lt_error *err)
     char content[PROOF_SIZE];
     uint64_t want = entry->size < sizeof content ? entry->size : sizeof content;
     a->first_read = LT_NO_OFFSET;
+    forget_faults(a);
     zip_file_t *file = zip_fopen_index(a->zip, index, 0);
-    if (!file) return zip_fault(err, zip_get_error(a->zip));
+    if (!file) return zip_fault(a, err, zip_get_error(a->zip));
     lt_status st = check_header(a, entry, a->first_read, err);
     if (st || !entry->size || !entry->packed_size) {
         zip_fclose(file);
@@ -248,7 +267,7 @@ static lt_status locate(lt_archive *a, size_t index, lt_error *err)
     }
     a->first_read = LT_NO_OFFSET;
     if (zip_fread(file, content, want) != (zip_int64_t)want)
-        st = zip_fault(err, zip_file_get_error(file));
+        st = zip_fault(a, err, zip_file_get_error(file));
     zip_fclose(file);
     entry->offset = a->first_read;
     return st ? st : prove_stored(a, entry, content, (size_t)want, err);
@@ -257,8 +276,9 @@ static lt_status locate(lt_archive *a, size_t index, lt_error *err)
 static lt_status add_entry(lt_archive *a, size_t index, lt_error *err)
 {
     zip_stat_t st;
+    forget_faults(a);
     if (zip_stat_index(a->zip, index, ZIP_FL_ENC_RAW, &st))
-        return zip_fault(err, zip_get_error(a->zip));
+        return zip_fault(a, err, zip_get_error(a->zip));
     lt_entry *entry = &a->entries[index];
     const char *name = zip_get_name(a->zip, index, ZIP_FL_ENC_RAW);
     entry->name = name ? lt_arena_strdup(&a->arena, name, err) : "";
@@ -329,6 +349,7 @@ lt_status lt_archive_open(lt_archive **out, const lt_source *source, lt_error *e
     lt_archive *a = calloc(1, sizeof *a);
     if (!a) return lt_error_set(err, LT_ERR_NOMEM, "out of memory");
     a->source = source;
+    a->failed = (lt_error)LT_ERROR_INIT;
     zip_error_init(&a->error);
     st = lt_lock_new(&a->lock, err);
     if (!st) st = open_zip(a, err);
@@ -386,20 +407,23 @@ static lt_status find_stream(
     *out = best;
     if (best) return LT_OK;
     if (oldest->file) zip_fclose(oldest->file);
+    forget_faults(a);
     *oldest = (struct stream){ zip_fopen_index(a->zip, entry, 0), entry, 0, 0 };
     *out = oldest;
-    return oldest->file ? LT_OK : zip_fault(err, zip_get_error(a->zip));
+    return oldest->file ? LT_OK : zip_fault(a, err, zip_get_error(a->zip));
 }
 
-static lt_status read_stream(struct stream *s, void *dst, size_t size, lt_error *err)
+static lt_status read_stream(
+    lt_archive *a, struct stream *s, void *dst, size_t size, lt_error *err)
 {
+    forget_faults(a);
     zip_int64_t n = zip_fread(s->file, dst, size);
     if (n == (zip_int64_t)size) {
         s->at += size;
         return LT_OK;
     }
     lt_status st = n < 0
-        ? zip_fault(err, zip_file_get_error(s->file))
+        ? zip_fault(a, err, zip_file_get_error(s->file))
         : lt_error_set(err, LT_ERR_FORMAT, "zip: the entry's data ends early");
     zip_fclose(s->file); /* its position is not known any more */
     *s = (struct stream){ 0 };
@@ -420,10 +444,10 @@ static lt_status unpack(
     }
     while (s->file && s->at < first && !st) {
         uint64_t left = first - s->at;
-        st = read_stream(s, skipped, left < SKIP_SIZE ? (size_t)left : SKIP_SIZE, err);
+        st = read_stream(a, s, skipped, left < SKIP_SIZE ? (size_t)left : SKIP_SIZE, err);
     }
     lt_free(skipped);
-    return st ? st : read_stream(s, dst, size, err);
+    return st ? st : read_stream(a, s, dst, size, err);
 }
 
 lt_status lt_archive_read(const lt_archive *archive, size_t index, uint64_t first,

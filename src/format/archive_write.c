@@ -157,10 +157,18 @@ static zip_int64_t on_origin(
     }
 }
 
-static lt_status zip_failed(zip_t *zip, const struct target *t, lt_error *err)
+/* What was not our own callbacks' failure; errno was 0 before libzip was asked, which
+ * does not always say that it had no memory. */
+static lt_status zip_failed(const zip_error_t *why, lt_error *err)
 {
-    if (t->failed && err) return err->code;
-    return lt_error_set(err, LT_ERR_IO, "cannot make the archive: %s", zip_strerror(zip));
+    if (zip_error_code_zip(why) == ZIP_ER_MEMORY || errno == ENOMEM)
+        return lt_error_set(err, LT_ERR_NOMEM, "out of memory for the archive");
+    zip_error_t copy = *why;
+    copy.str = NULL; /* the text is made on demand and kept in the struct */
+    lt_error_set(
+        err, LT_ERR_IO, "cannot make the archive: %s", zip_error_strerror(&copy));
+    zip_error_fini(&copy);
+    return LT_ERR_IO;
 }
 
 /* The filler that brings the data behind the local header at offset to alignment. */
@@ -201,6 +209,7 @@ static lt_status fill_archive(zip_t *zip, struct target *t, const lt_entry *entr
         return LT_ERR_NOMEM;
     }
     bool ok = true;
+    errno = 0;
     for (size_t i = 0; i < count && ok; i++) {
         origins[i] = (struct origin){ .entry = &entries[i], .target = t };
         zip_error_init(&origins[i].error);
@@ -208,7 +217,7 @@ static lt_status fill_archive(zip_t *zip, struct target *t, const lt_entry *entr
     }
     lt_status st = LT_OK;
     if (!ok || zip_close(zip)) {
-        st = zip_failed(zip, t, err);
+        st = t->failed ? t->err->code : zip_failed(zip_get_error(zip), err);
         zip_discard(zip); /* a failed close leaves it open */
     }
     lt_free(origins);
@@ -232,17 +241,17 @@ lt_status lt_archive_write(lt_outfile *file, const lt_entry *entries, size_t cou
         lt_free(t.ahead);
         return LT_ERR_NOMEM;
     }
+    errno = 0;
     zip_source_t *source = zip_source_function_create(on_target, &t, &why);
     zip_t *zip =
         source ? zip_open_from_source(source, ZIP_CREATE | ZIP_TRUNCATE, &why) : NULL;
     if (!zip) {
         zip_source_free(source);
-        lt_error_set(
-            err, LT_ERR_IO, "cannot make the archive: %s", zip_error_strerror(&why));
+        st = zip_failed(&why, err);
         zip_error_fini(&why);
         lt_free(t.buffer);
         lt_free(t.ahead);
-        return LT_ERR_IO;
+        return st;
     }
     st = fill_archive(zip, &t, entries, count, alignment, t.err);
     *size = t.end;

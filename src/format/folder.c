@@ -143,7 +143,10 @@ static lt_status add_component(lt_store *set, const cJSON *member, lt_error *err
     char *prefix = lt_arena_printf(&set->arena, err, "%s.", member->string);
     char *path = lt_arena_printf(&set->arena, err, "%s%s", set->folder, member->string);
     if (!folder || !prefix || !path) return LT_ERR_NOMEM;
-    if (!lt_is_folder(path)) return LT_OK; /* optional, or built without weights */
+    lt_path_kind kind;
+    lt_status st = lt_path_look(path, &kind, err);
+    /* Optional, or built without weights. */
+    if (st || kind != LT_PATH_FOLDER) return st;
     return add_weights(set, prefix, folder, &found, err);
 }
 

@@ -8,6 +8,7 @@
 #include "base/map.h"
 #include "base/outfile.h"
 #include "base/source.h"
+#include "format/extra.h"
 #include "loratool/store.h"
 
 /* ---- readers ----------------------------------------------------------------------- */
@@ -204,9 +205,6 @@ struct lt_writer {
 lt_status lt_layout_plan(lt_writer *writer, lt_order order, lt_error *err) LT_MUST_USE;
 /* Makes the indices of divided groups, as extras. */
 lt_status lt_layout_write_indices(lt_writer *writer, lt_error *err) LT_MUST_USE;
-/* A file that holds no tensors: sealed now, renamed with the others by commit. */
-lt_status lt_writer_add_extra(
-    lt_writer *writer, lt_outfile **file, uint64_t size, lt_error *err) LT_MUST_USE;
 /* The sink of a single file. */
 lt_status lt_layout_sink(
     const lt_output *output, const lt_sink **sink, lt_error *err) LT_MUST_USE;

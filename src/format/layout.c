@@ -330,8 +330,10 @@ static lt_status check_stale(lt_writer *w, const char *folder, lt_error *err)
     const char *root = lt_outfolder_existing(w->folder);
     char *path = lt_arena_printf(&w->arena, err, "%s/%s", root, folder);
     if (!path) return LT_ERR_NOMEM;
-    if (!lt_is_folder(path)) return LT_OK;
-    lt_status st = lt_listing_read(&files, path, err);
+    lt_path_kind kind;
+    lt_status st = lt_path_look(path, &kind, err);
+    if (st || kind != LT_PATH_FOLDER) return st;
+    st = lt_listing_read(&files, path, err);
     for (size_t i = 0; !st && i < files.count; i++) {
         lt_weight_name n;
         const char *name = files.items[i].name;
@@ -394,7 +396,7 @@ static bool fill_index(cJSON *root, const lt_writer *w, size_t first, size_t end
     for (size_t i = 0; i < n && ok; i++) {
         const lt_volume *v = &w->volumes[w->volume_of[sorted[i] - w->tensors]];
         cJSON *file = cJSON_CreateString(base_name(v->name));
-        ok = file && cJSON_AddItemToObject(map, sorted[i]->name + v->prefix_size, file);
+        ok = lt_json_put(map, sorted[i]->name + v->prefix_size, file);
     }
     free(sorted);
     return ok;

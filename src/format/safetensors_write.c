@@ -28,7 +28,7 @@ static bool add_integer(cJSON *array, uint64_t value)
     char text[32];
     snprintf(text, sizeof text, "%llu", (unsigned long long)value);
     cJSON *n = cJSON_CreateRaw(text);
-    return n && cJSON_AddItemToArray(array, n);
+    return lt_json_append(array, n);
 }
 
 static cJSON *tensor_entry(const lt_tensor *t)
@@ -52,12 +52,7 @@ static bool add_tensors(cJSON *root, const lt_writer *w, const lt_volume *v)
 {
     for (size_t i = 0; i < v->count; i++) {
         const lt_tensor *t = &w->tensors[v->layout[i]];
-        cJSON *entry = tensor_entry(t);
-        if (!entry) return false;
-        if (!cJSON_AddItemToObject(root, t->name + v->prefix_size, entry)) {
-            cJSON_Delete(entry);
-            return false;
-        }
+        if (!lt_json_put(root, t->name + v->prefix_size, tensor_entry(t))) return false;
     }
     return true;
 }

@@ -82,8 +82,11 @@ lt_status lt_store_open_file(
 lt_status lt_store_open_as(
     lt_store **out, const char *path, lt_reading reading, lt_error *err)
 {
-    if (strcmp(path, "-") && lt_is_folder(path))
-        return lt_folder_open(out, path, reading, err);
+    lt_path_kind kind = LT_PATH_FILE;
+    *out = NULL;
+    lt_status st = strcmp(path, "-") ? lt_path_look(path, &kind, err) : LT_OK;
+    if (st) return st;
+    if (kind == LT_PATH_FOLDER) return lt_folder_open(out, path, reading, err);
     if (lt_is_index_name(path)) return lt_index_open(out, path, reading, err);
     return lt_store_open_file(out, path, reading, err);
 }
@@ -107,6 +110,16 @@ void lt_store_close(lt_store *store)
     free(store->globals);
     free(store->asides);
     free(store);
+}
+
+lt_status lt_store_unchanged(const lt_store *store, lt_error *err)
+{
+    lt_status st = LT_OK;
+    for (size_t i = 0; i < store->n_parts && !st; i++)
+        st = lt_store_unchanged(store->parts[i].store, err);
+    if (st || !store->source) return st;
+    st = lt_source_unchanged(store->source, err);
+    return st ? lt_error_where(err, "%s", lt_source_path(store->source)) : LT_OK;
 }
 
 lt_status lt_store_reserve(lt_store *store, size_t n, lt_error *err)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "format/follow.h"
 
+#include "base/abandon.h"
 #include "base/digest.h"
 #include "base/limits.h"
 #include "base/mem.h"
@@ -68,18 +69,28 @@ lt_status lt_writer_new(lt_writer **out, const lt_output *output, lt_error *err)
     return LT_OK;
 }
 
-void lt_writer_close(lt_writer *w)
+static void close_files(lt_writer *w)
 {
-    if (!w) return;
-    lt_follower_stop(w->follower);
     for (size_t i = 0; i < w->n_volumes; i++) {
         lt_volume *v = &w->volumes[i];
         if (v->data != v->file) lt_outfile_close(v->data);
         lt_outfile_close(v->file);
-        if (v->metadata != &w->metadata && v->metadata) lt_metadata_release(v->metadata);
+        v->data = v->file = NULL;
     }
     for (size_t i = 0; i < w->n_extras; i++)
         lt_outfile_close(w->extras[i]);
+    w->n_extras = 0;
+}
+
+void lt_writer_close(lt_writer *w)
+{
+    if (!w) return;
+    lt_follower_stop(w->follower);
+    close_files(w);
+    for (size_t i = 0; i < w->n_volumes; i++) {
+        lt_metadata *own = w->volumes[i].metadata;
+        if (own != &w->metadata && own) lt_metadata_release(own);
+    }
     free(w->extras);
     lt_outfolder_close(w->folder);
     lt_metadata_release(&w->metadata);
@@ -294,6 +305,8 @@ lt_status lt_writer_copy_file(
     if (!st) st = lt_outfile_open(&file, path, true, err);
     if (!st)
         st = lt_outfile_copy(file, 0, lt_source_fd(src), 0, lt_source_size(src), err);
+    if (!st) st = lt_source_unchanged(src, err);
+    if (st && src) lt_error_where(err, "%s", from);
     if (!st) st = lt_writer_add_extra(w, &file, lt_source_size(src), err);
     lt_outfile_close(file);
     lt_source_close(src);
@@ -355,9 +368,40 @@ static lt_status finish_volume(lt_writer *w, lt_volume *v, lt_error *err)
     return st;
 }
 
+/* All bytes are on the disk: there are only renames left. What was added beside the
+ * tensors (a config, sidecars) goes first, indices last. */
+static lt_status place_all(lt_writer *w, size_t early, lt_error *err)
+{
+    lt_status st = LT_OK;
+    for (size_t i = 0; i < early && !st; i++)
+        st = lt_outfile_place(w->extras[i], err);
+    for (size_t i = 0; i < w->n_volumes && !st; i++)
+        st = lt_outfile_place(w->volumes[i].file, err);
+    for (size_t i = early; i < w->n_extras && !st; i++)
+        st = lt_outfile_place(w->extras[i], err);
+    if (st) return st;
+    for (size_t i = 0; i < w->n_volumes; i++)
+        lt_outfile_settle(w->volumes[i].file);
+    for (size_t i = 0; i < w->n_extras; i++)
+        lt_outfile_settle(w->extras[i]);
+    return LT_OK;
+}
+
+/* Files that belong together: all of them, or none. */
+static lt_status commit_set(lt_writer *w, size_t early, lt_error *err)
+{
+    sigset_t before;
+    lt_abandon_hold(&before);
+    lt_status st = place_all(w, early, err);
+    if (st) close_files(w); /* which puts back what was there */
+    lt_abandon_release(&before);
+    return st;
+}
+
 lt_status lt_writer_commit(lt_writer *w, lt_error *err)
 {
     lt_status st = LT_OK;
+    size_t early = w->n_extras;
     if (atomic_load(&w->put) != w->put_wanted)
         return lt_error_set(err, LT_ERR_INTERNAL, "%llu of %llu bytes were written",
             (unsigned long long)atomic_load(&w->put), (unsigned long long)w->put_wanted);
@@ -368,11 +412,10 @@ lt_status lt_writer_commit(lt_writer *w, lt_error *err)
     for (size_t i = 0; i < w->n_volumes && !st; i++)
         st = lt_outfile_seal(w->volumes[i].file, err);
     if (!st && w->folder) st = lt_layout_write_indices(w, err);
-    /* All bytes are on the disk: from here on there are only renames, indices last. */
-    for (size_t i = 0; i < w->n_volumes && !st; i++)
-        st = lt_outfile_commit(w->volumes[i].file, err);
-    for (size_t i = 0; i < w->n_extras && !st; i++)
-        st = lt_outfile_commit(w->extras[i], err);
+    bool alone = w->n_volumes + w->n_extras == 1;
+    if (!st)
+        st = alone ? lt_outfile_commit(w->volumes[0].file, err)
+                   : commit_set(w, early, err);
     return st || !w->folder ? st : lt_outfolder_commit(w->folder, err);
 }
 

@@ -35,8 +35,7 @@
     X(zip_source_make_command_bitmap) \
     X(zip_source_seek_compute_offset) \
     X(zip_stat_index)                 \
-    X(zip_stat_init)                  \
-    X(zip_strerror)
+    X(zip_stat_init)
 
 struct lt_libzip {
 #define LT_LIBZIP_MEMBER(name) __typeof__(name) *name;
@@ -76,6 +75,5 @@ lt_status lt_libzip_load(lt_error *err) LT_MUST_USE;
 #define zip_source_seek_compute_offset lt_libzip.zip_source_seek_compute_offset
 #define zip_stat_index lt_libzip.zip_stat_index
 #define zip_stat_init lt_libzip.zip_stat_init
-#define zip_strerror lt_libzip.zip_strerror
 #endif
 #endif

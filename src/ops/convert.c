@@ -198,6 +198,7 @@ static lt_status run_all(struct converting *c, lt_error *err)
         st = lt_sidecars_copy(
             c->writer, c->store, c->options->output, &r->sidecars, &r->dropped, err);
     if (!st) st = lt_hashes_fill(c->writer, err);
+    if (!st) st = lt_store_unchanged(c->store, err);
     if (!st) st = lt_writer_commit(c->writer, err);
     if (st) return st;
     r->tensors = c->n_items;

@@ -359,6 +359,8 @@ static lt_status write_adapter(lt_extract_run *run, lt_adapter_out *out, lt_erro
     if (st) return st;
     finish_report(run);
     st = check_fidelity(run, err);
+    if (!st) st = lt_store_unchanged(run->base, err);
+    if (!st) st = lt_store_unchanged(run->tuned, err);
     if (!st) st = lt_adapter_out_commit(out, err);
     if (!st) run->report->cost.bytes = lt_adapter_out_size(out);
     return st;
@@ -371,6 +373,9 @@ static lt_status run_all(lt_extract_run *run, lt_error *err)
     lt_adapter_out *out = NULL;
     lt_status st = check_options(run->options, err);
     if (!st) st = lt_extract_open(run, err);
+    /* Before there is a file to leave behind: what it loads ends the process when it gets
+     * no memory. */
+    if (!st) st = lt_linalg_load(err);
     if (st) return st;
     lt_adapter_plan plan = { .path = run->options->output,
         .format = run->options->format,
@@ -379,7 +384,6 @@ static lt_status run_all(lt_extract_run *run, lt_error *err)
         .family = lt_model_family(run->model) };
     st = lt_adapter_out_new(&out, &plan, err);
     if (!st) st = lt_extract_plan(run, err);
-    if (!st) st = lt_linalg_load(err);
     if (!st) st = write_adapter(run, out, err);
     lt_adapter_out_close(out);
     return st;

@@ -32,8 +32,10 @@ lt_status lt_info_open_as(
     lt_info *info, const char *path, lt_reading reading, lt_error *err)
 {
     *info = (lt_info){ 0 };
-    lt_status st = LT_OK;
-    if (strcmp(path, "-") && lt_is_adapter_folder(path)) {
+    bool folder;
+    lt_status st = lt_adapter_is_folder(path, &folder, err);
+    if (st) return st;
+    if (folder) {
         st = lt_adapter_open(&info->adapter, path, err);
     } else {
         st = open_store(info, path, reading, err);

@@ -166,6 +166,14 @@ static lt_status open_output(struct merging *g, lt_error *err)
     return lt_writer_new(&g->writer, &output, err);
 }
 
+static lt_status inputs_unchanged(const lt_merge_run *run, lt_error *err)
+{
+    lt_status st = lt_store_unchanged(run->base, err);
+    for (size_t i = 0; i < run->options->n_inputs && !st; i++)
+        st = lt_store_unchanged(lt_adapter_store(run->adapters[i]), err);
+    return st;
+}
+
 static lt_status fill_output(struct merging *g, lt_error *err)
 {
     lt_merge_run *run = g->run;
@@ -187,6 +195,7 @@ static lt_status fill_output(struct merging *g, lt_error *err)
     if (!st)
         st = lt_sidecars_copy(
             g->writer, run->base, run->options->output, &r->sidecars, &r->dropped, err);
+    if (!st) st = inputs_unchanged(run, err);
     if (!st) st = lt_writer_commit(g->writer, err);
     if (st) return st;
     r->files = lt_writer_file_count(g->writer) + r->sidecars;

@@ -435,6 +435,7 @@ static lt_status run_all(struct relaying *z, lt_error *err)
     if (!st && z->to_public && lt_path_is_folder_output(o->output))
         st = lt_pipeline_files_write(
             z->writer, z->model, z->other, z->several, &z->report->missing, err);
+    if (!st) st = lt_store_unchanged(z->store, err);
     if (!st) st = lt_writer_commit(z->writer, err);
     if (st) return st;
     z->report->tensors = z->n_items;

@@ -465,6 +465,7 @@ static lt_status run_all(struct resizing *z, lt_error *err)
         st = lt_error_set(err, LT_ERR_FIDELITY,
             "the error %.4g is above the %.4g asked for: a higher rank is needed",
             z->report->error, *o->max_error);
+    if (!st) st = lt_store_unchanged(lt_adapter_store(z->adapter), err);
     if (!st) st = lt_adapter_out_commit(z->out, err);
     if (!st) z->report->cost.bytes = lt_adapter_out_size(z->out);
     return st;

@@ -460,6 +460,8 @@ static lt_status write_all(struct respelling *z, lt_error *err)
     if (!st) st = lt_adapter_out_begin(z->out, err);
     for (size_t i = 0; i < z->n_targets && !st; i++)
         st = write_target(z, &z->targets[i], err);
+    if (!st) st = lt_store_unchanged(lt_adapter_store(z->adapter), err);
+    if (!st) st = lt_store_unchanged(z->base.store, err);
     if (!st) st = lt_adapter_out_commit(z->out, err);
     if (st) return st;
     z->report->modules_written = z->n_targets;

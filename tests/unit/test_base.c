@@ -2,6 +2,7 @@
 /* The small things everything stands on: sizes, map, arena, pool, outputs, errors. */
 #include "runner.h"
 
+#include "base/abandon.h"
 #include "base/arena.h"
 #include "base/digest.h"
 #include "base/limits.h"
@@ -10,8 +11,10 @@
 #include "base/outfile.h"
 #include "base/pool.h"
 #include "base/source.h"
+#include "base/temp.h"
 #include "files.h"
 
+#include <errno.h>
 #include <stdatomic.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -291,6 +294,106 @@ static void test_outfile(void)
     CHECK(lt_outfile_open(&f, "/nonexistent/x", false, &err) == LT_ERR_IO && !f);
 }
 
+/* Two files that belong together: what one of them replaced comes back when the other
+ * cannot be placed. */
+static void test_placing(void)
+{
+    lt_outfile *a = NULL, *b = NULL;
+    char other[600];
+    snprintf(other, sizeof other, "%s-other", path);
+    CHECK(!write_bytes(path, "old", 3));
+    unlink(other);
+    for (int settled = 0; settled < 2; settled++) {
+        CHECK(!lt_outfile_open(&a, path, true, NULL));
+        CHECK(!lt_outfile_open(&b, other, true, NULL));
+        CHECK(!lt_outfile_write(a, 0, "new", 3, NULL)
+            && !lt_outfile_write(b, 0, "new", 3, NULL));
+        CHECK(!lt_outfile_seal(a, NULL) && !lt_outfile_seal(b, NULL));
+        CHECK(!lt_outfile_place(a, NULL) && !lt_outfile_place(b, NULL));
+        CHECK(holds("new") && !access(other, F_OK));
+        if (settled) lt_outfile_settle(a);
+        if (settled) lt_outfile_settle(b);
+        lt_outfile_close(a);
+        lt_outfile_close(b);
+        CHECK(holds(settled ? "new" : "old"));
+        CHECK((access(other, F_OK) == 0) == (settled == 1));
+    }
+    unlink(other);
+}
+
+static void test_links(void)
+{
+    lt_outfile *f = NULL;
+    lt_error err = LT_ERROR_INIT;
+    char link[600];
+    snprintf(link, sizeof link, "%s-link", path);
+    unlink(path);
+    unlink(link);
+    CHECK(!symlink(path, link));
+    CHECK(lt_outfile_open(&f, link, true, &err) == LT_ERR_EXISTS && !f);
+    CHECK(strstr(err.msg, "leads nowhere"));
+    CHECK(!write_bytes(path, "old", 3));
+    CHECK(!lt_outfile_open(&f, link, true, NULL));
+    CHECK(!lt_outfile_write(f, 0, "new", 3, NULL) && !lt_outfile_commit(f, NULL));
+    lt_outfile_close(f);
+    CHECK(holds("new"));
+    unlink(link);
+}
+
+static void test_temporary_names(void)
+{
+    char *name = NULL, long_path[1024];
+    int fd = lt_temp_file(&name, path, NULL);
+    CHECK(fd >= 0 && !access(name, F_OK));
+    const char *slash = strrchr(name, '/'), *own = strrchr(path, '/') + 1;
+    CHECK(slash[1] == '.' && !strncmp(slash + 2, own, strlen(own)));
+    CHECK_STR(name + strlen(name) - 8, ".lt-part");
+    lt_abandon_all(); /* as a signal would */
+    CHECK(access(name, F_OK));
+    lt_abandon_forget(name);
+    free(name);
+    close(fd);
+    /* A name that is as long as names can be is cut. */
+    int dir = (int)(own - path);
+    snprintf(long_path, sizeof long_path, "%.*s%0255d", dir, path, 0);
+    fd = lt_temp_file(&name, long_path, NULL);
+    CHECK(fd >= 0 && strlen(strrchr(name, '/') + 1) < 255);
+    unlink(name);
+    lt_abandon_forget(name);
+    free(name);
+    close(fd);
+    fd = lt_temp_nameless(path, NULL);
+    CHECK(fd >= 0 && write(fd, "x", 1) == 1);
+    close(fd);
+}
+
+/* What cannot be looked at is not taken for absent. */
+static void test_looking(void)
+{
+    lt_path_kind kind;
+    lt_error err = LT_ERROR_INIT;
+    char longest[6000];
+    CHECK(!write_bytes(path, "x", 1));
+    CHECK(!lt_path_look(path, &kind, NULL) && kind == LT_PATH_FILE);
+    CHECK(!lt_path_look("/", &kind, NULL) && kind == LT_PATH_FOLDER);
+    CHECK(!lt_path_look("/dev/null", &kind, NULL) && kind == LT_PATH_OTHER);
+    CHECK(!lt_path_look("/nonexistent/x", &kind, NULL) && kind == LT_PATH_NONE);
+    memset(longest, 'n', sizeof longest - 1);
+    longest[sizeof longest - 1] = '\0';
+    CHECK(lt_path_look(longest, &kind, &err) == LT_ERR_IO && err.sys == ENAMETOOLONG);
+}
+
+static void test_changed_source(void)
+{
+    lt_source *s = NULL;
+    lt_error err = LT_ERROR_INIT;
+    CHECK(!write_bytes(path, "before", 6));
+    CHECK(!lt_source_open(&s, path, NULL) && !lt_source_unchanged(s, NULL));
+    CHECK(!truncate(path, 3));
+    CHECK(lt_source_unchanged(s, &err) == LT_ERR_IO && strstr(err.msg, "changed"));
+    lt_source_close(s);
+}
+
 static void test_errors(void)
 {
     lt_error err = LT_ERROR_INIT;
@@ -324,7 +427,9 @@ static void test_sha256(void)
 int main(void)
 {
     static const unit_test tests[] = { TEST(test_sizes), TEST(test_map), TEST(test_pool),
-        TEST(test_budget), TEST(test_share), TEST(test_help), TEST(test_outfile), TEST(test_errors),
+        TEST(test_budget), TEST(test_share), TEST(test_help), TEST(test_outfile),
+        TEST(test_placing), TEST(test_links), TEST(test_temporary_names),
+        TEST(test_looking), TEST(test_changed_source), TEST(test_errors),
         TEST(test_sha256) };
     temp_path(path, sizeof path, "base");
     int rc = RUN_TESTS(tests);

@@ -1,0 +1,153 @@
+#!/usr/bin/env python3
+"""Names in files lead nowhere but where they may; outputs have the permissions that the umask gives, and
+go where links lead; nothing in the program can start another one."""
+
+import stat
+import zipfile
+
+from faults import *
+
+OUTSIDE = ["../secret.safetensors", "/etc/passwd", "sub/model.safetensors", "..", ".", "",
+           "sub/../../secret.safetensors", "-"]
+
+
+def run(bench, *line, umask=None):
+    return subprocess.run([LORATOOL, *map(str, line)], cwd=bench.root, capture_output=True, text=True,
+                          errors="replace", timeout=60, umask=-1 if umask is None else umask,
+                          env={**os.environ, "TMPDIR": str(bench.temp)})
+
+
+def refused(bench, done, before, label):
+    check(done.returncode == 5, f"{label}: exit {done.returncode} {done.stderr!r}")
+    check(bench.files() == before, f"{label}: files changed")
+
+
+def indices_stay_in_their_folder(bench):
+    for name in OUTSIDE:
+        bench.clear()
+        model = bench.root / "model"
+        shutil.copytree(bench.root / "in" / "llm" / "sharded", model)
+        shutil.copy(model / "model-00001-of-00005.safetensors", bench.root / "secret.safetensors")
+        (model / "sub").mkdir()
+        shutil.copy(model / "model-00001-of-00005.safetensors", model / "sub" / "model.safetensors")
+        index = model / "model.safetensors.index.json"
+        tree = json.loads(index.read_text())
+        for tensor, file in tree["weight_map"].items():
+            if file.startswith("model-00001"):
+                tree["weight_map"][tensor] = name
+        index.write_text(json.dumps(tree))
+        before = bench.files()
+        refused(bench, run(bench, "info", "model"), before, f"shard '{name}'")
+        done = run(bench, "merge", "--base", "model", "in/llm/lora", "-o", "out/")
+        refused(bench, done, before, f"shard '{name}', merged")
+
+
+def components_stay_in_their_folder(bench):
+    for name in "../other", "/tmp", "a/b", "..":
+        bench.clear()
+        model = bench.root / "pipe"
+        model.mkdir()
+        write_safetensors(bench.root / "other" / "model.safetensors", llm_tensors(random.Random(1)))
+        (model / "model_index.json").write_text(json.dumps({"_class_name": "X", name: ["diffusers", "Y"]}))
+        before = bench.files()
+        refused(bench, run(bench, "convert", "pipe", "-o", "out/"), before, f"component '{name}'")
+
+
+def zip_entries_stay_in_their_archive(bench):
+    for name in "../evil", "archive/../../evil", "/evil", "archive\\..\\evil":
+        bench.clear()
+        with zipfile.ZipFile(bench.root / "in" / "lightning.ckpt") as good, \
+                zipfile.ZipFile(bench.root / "bad.ckpt", "w") as bad:
+            for entry in good.infolist():
+                bad.writestr(entry, good.read(entry))
+            bad.writestr(name, b"boo")
+        before = bench.files()
+        done = run(bench, "convert", "bad.ckpt", "-o", "out.safetensors")
+        refused(bench, done, before, f"zip entry '{name}'")
+        check("leads out" in done.stderr, f"zip entry '{name}': {done.stderr!r}")
+
+
+def tensor_names_are_no_paths(bench):
+    """Names of tensors and modules never become names of files."""
+    bench.clear()
+    rng = random.Random(3)
+    write_safetensors(bench.root / "odd.safetensors", {"../../x/../y.weight": noise(rng, [4, 4]),
+                                                       "/abs.weight": noise(rng, [4, 4])})
+    for line in (["convert", "odd.safetensors", "-o", "out/", "--max-shard-size", "64"],
+                 ["convert", "odd.safetensors", "-o", "odd.pt"]):
+        done = run(bench, *line)
+        check(done.returncode in (0, 1, 2, 3, 5), f"{line}: {done.returncode}")
+    check({Path(n).parts[0] for n in bench.files()} <= {"odd.safetensors", "odd.pt", "out"}, list(bench.files()))
+
+
+def permissions_follow_the_umask(bench):
+    for mask in 0o022, 0o077, 0o027, 0o000:
+        for c in COMMANDS:
+            if not c.output or c.to_stdout or c.piped:
+                continue
+            bench.clear()
+            done = run(bench, *c.line(False), umask=mask)
+            check(done.returncode == 0, f"{c.title}: {done.stderr}")
+            for name in bench.files():
+                path = bench.root / name
+                want = (0o777 if path.is_dir() else 0o666) & ~mask
+                got = stat.S_IMODE(path.stat().st_mode)
+                check(got == want, f"{c.title}, umask {mask:03o}: {name} has {got:03o}")
+
+
+def links_are_followed(bench):
+    line = ["resize", "in/sd/lora.safetensors", "--rank", "2"]
+    bench.clear()
+    (bench.root / "far").mkdir()
+    (bench.root / "far" / "target.safetensors").write_text("old")
+    (bench.root / "link.safetensors").symlink_to("far/target.safetensors")
+    check(run(bench, *line, "-o", "link.safetensors").returncode == 1, "a link to a file, without -f")
+    check(run(bench, *line, "-o", "link.safetensors", "-f").returncode == 0, "a link to a file")
+    check((bench.root / "link.safetensors").is_symlink(), "the link is gone")
+    check((bench.root / "far" / "target.safetensors").read_bytes()[:3] != b"old", "the target is the old one")
+    check(sorted(os.listdir(bench.root / "far")) == ["target.safetensors"], "something lies beside the target")
+    (bench.root / "dangling.safetensors").symlink_to("nowhere/else.safetensors")
+    for force in [], ["-f"]:
+        done = run(bench, *line, "-o", "dangling.safetensors", *force)
+        check(done.returncode == 1 and "link that leads nowhere" in done.stderr, f"a dangling link: {done.stderr!r}")
+        check((bench.root / "dangling.safetensors").is_symlink(), "the dangling link is gone")
+    (bench.root / "real").mkdir()
+    (bench.root / "linked").symlink_to("real")
+    done = run(bench, "resize", "in/llm/lora", "--rank", "2", "-o", "linked/")
+    check(done.returncode == 0 and sorted(os.listdir(bench.root / "real")) ==
+          ["adapter_config.json", "adapter_model.safetensors"], f"a link to a folder: {done.stderr!r}")
+
+
+def names_may_be_long(bench):
+    """The longest name there is: the temporary one is cut, not refused."""
+    bench.clear()
+    name = "n" * 243 + ".safetensors"
+    done = run(bench, "resize", "in/sd/lora.safetensors", "--rank", "2", "-o", name)
+    check(done.returncode == 0 and list(bench.files()) == [name], f"a long name: {done.stderr!r}")
+
+
+def no_other_program():
+    """Neither source nor binary can start a program."""
+    calls = r"\b(system|popen|fork|vfork|posix_spawnp?|exec[lv][pe]*|fexecve|execvpe|wordexp)\b"
+    for path in sorted((SOURCE / "src").rglob("*.[ch]")):
+        code = re.sub(r"/\*.*?\*/|\"(\\.|[^\"\\])*\"", "", path.read_text(), flags=re.S)
+        check(not re.search(calls + r"\s*\(", code), f"{path.name} may start a program")
+    if shutil.which("nm"):
+        names = subprocess.run(["nm", "-D", "--undefined-only", LORATOOL], capture_output=True, text=True).stdout
+        check("renameat2" in names and not re.search(calls, names), "the program links what starts others")
+
+
+def main():
+    with tempfile.TemporaryDirectory(prefix="loratool-faults-in-") as inputs:
+        make_inputs(Path(inputs))
+        bench = Bench(inputs)
+        for test in (indices_stay_in_their_folder, components_stay_in_their_folder,
+                     zip_entries_stay_in_their_archive, tensor_names_are_no_paths,
+                     permissions_follow_the_umask, links_are_followed, names_may_be_long):
+            test(bench)
+        bench.close()
+    no_other_program()
+    check.finish()
+
+
+main()
