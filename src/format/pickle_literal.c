@@ -83,6 +83,9 @@ lt_status lt_op_long(lt_machine *m, int bytes)
     lt_status st = take_size(m, bytes, &n);
     const unsigned char *p = st ? NULL : lt_cursor_take(m->c, (size_t)n);
     if (!p) return st ? st : m->c->status;
+    /* Bytes that only repeat the sign, as writers put one to keep the value positive. */
+    while (n > 8 && p[n - 1] == (p[n - 2] & 0x80 ? 0xff : 0))
+        n--;
     if (n > 8)
         return lt_machine_push(m, lt_machine_new_text(m, LT_VALUE_BIG, p, (size_t)n));
     if (n && p[n - 1] & 0x80) v = UINT64_MAX;

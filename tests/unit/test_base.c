@@ -300,6 +300,10 @@ static void test_errors(void)
     CHECK_STR(err.where, "file: tensor 'x'");
     CHECK_STR(err.msg, "bad 3");
     CHECK(err.offset == 7);
+    lt_error_set(&err, LT_ERR_FORMAT, "'%s'", "a\nb\x1b[2J\x7f\xc3\xa9");
+    lt_error_where(&err, "%s", "c\rd");
+    CHECK_STR(err.msg, "'a?b?[2J?\xc3\xa9'");
+    CHECK_STR(err.where, "c?d");
     char longest[2000];
     memset(longest, 'n', sizeof longest - 1);
     longest[sizeof longest - 1] = '\0';
@@ -324,8 +328,8 @@ static void test_sha256(void)
 int main(void)
 {
     static const unit_test tests[] = { TEST(test_sizes), TEST(test_map), TEST(test_pool),
-        TEST(test_budget), TEST(test_share), TEST(test_help), TEST(test_outfile), TEST(test_errors),
-        TEST(test_sha256) };
+        TEST(test_budget), TEST(test_share), TEST(test_help), TEST(test_outfile),
+        TEST(test_errors), TEST(test_sha256) };
     temp_path(path, sizeof path, "base");
     int rc = RUN_TESTS(tests);
     unlink(path);
