@@ -87,6 +87,8 @@ static lt_status run_command(
         lt_options_help(c);
         return LT_OK;
     }
+    st = lt_apply_limits(&((const lt_common *)options)->limits, err);
+    if (st) return st;
     return c->run(options, argc - first, argv + first, err);
 }
 

@@ -241,8 +241,8 @@ static lt_status measure_carefully(struct job *j, const struct doubles *d)
     widen(d->work_up, j->up, j->out * j->k, j->item->scale);
     widen(d->work_down, j->down, j->k * j->in, 1);
     return lt_pair_distance(j->out, j->in, (lt_pair){ d->up, d->down, j->r },
-        (lt_pair){ d->work_up, d->work_down, j->k }, &j->result->residual,
-        &energy, j->scratch, j->err);
+        (lt_pair){ d->work_up, d->work_down, j->k }, &j->result->residual, &energy,
+        j->scratch, j->err);
 }
 
 static lt_status resize_carefully(struct job *j)
@@ -500,7 +500,7 @@ lt_status lt_resize(
 
 void lt_resize_report_release(lt_resize_report *r)
 {
-    lt_arena arena = { r->memory };
+    lt_arena arena = { .head = r->memory };
     lt_arena_release(&arena);
     lt_notes_release(&r->skipped);
     lt_notes_release(&r->dropped);
