@@ -158,6 +158,7 @@ lt_status lt_store_add_global(
     size_t at = lt_map_get(&store->global_by_name, name);
     if (at != LT_MAP_NONE) {
         store->globals[at].count++;
+        if (verdict == LT_DANGEROUS) store->globals[at].verdict = verdict;
         return LT_OK;
     }
     if (store->n_globals >= lt_limit(LT_LIMIT_GLOBALS))
