@@ -43,7 +43,8 @@ typedef struct lt_error {
     int sys;         /* errno, or 0 */
     uint64_t offset; /* byte position in the file, or LT_NO_OFFSET */
     char where[512]; /* outermost first: "model.safetensors: tensor 'x'" */
-    char msg[1024];  /* one line, lower case, no full stop */
+    char msg[1024];  /* one line, lower case, no full stop; in both, control characters
+                        out of a file are shown as '?' */
 } lt_error;
 
 #define LT_ERROR_INIT                  \

@@ -187,14 +187,16 @@ static lt_status add_parts(
     const lt_dialect *d = o->plan.dialect;
     uint64_t up[LT_MAX_DIMS] = { plan->shape[0], plan->rank };
     uint64_t down[LT_MAX_DIMS] = { plan->rank };
-    e->up_count = plan->shape[0] * plan->rank;
+    bool fit = lt_mul_size(plan->shape[0], plan->rank, &e->up_count);
     e->down_count = plan->rank;
     for (unsigned i = 1; i < plan->n_dims; i++) {
         down[i] = plan->shape[i];
-        e->down_count *= plan->shape[i];
+        fit &= lt_mul_size(e->down_count, plan->shape[i], &e->down_count);
         if (i >= 2) up[i] = 1;
         if (i >= 2 && plan->shape[i] > 1) e->conv = true;
     }
+    if (!fit)
+        return lt_error_set(err, LT_ERR_LIMIT, "the factors' sizes overflow 64 bits");
     lt_status st = add_part(
         o, plan, plan->up_name, d->up, plan->dtype, plan->n_dims, up, &e->up, err);
     if (!st)

@@ -82,7 +82,7 @@ static bool is_merged(const lt_module *m)
         && r < m->rank && m->rank % r == 0 && m->out % (m->rank / r) == 0;
 }
 
-static lt_status measure(lt_module *m, lt_error *err)
+static lt_status measure_parts(lt_module *m, lt_error *err)
 {
     const lt_tensor *up = m->part[LT_PART_UP], *down = m->part[LT_PART_DOWN];
     if (!up || !down) {
@@ -113,6 +113,23 @@ static lt_status measure(lt_module *m, lt_error *err)
     if (up->n_dims < 2 || down->n_dims < 2 || lt_tensor_columns(up) != m->rank)
         return bad_shapes(m, "the factors' ranks differ", err);
     return m->part[LT_PART_MID] ? measure_core(m, m->part[LT_PART_MID], err) : LT_OK;
+}
+
+/* Whoever works on a module may multiply these and the size of a double unchecked. */
+static bool products_fit(const lt_module *m)
+{
+    uint64_t up, down, size;
+    return lt_mul_size(m->out, m->rank, &up) && lt_mul_size(m->rank, m->in, &down)
+        && lt_mul_size(up, sizeof(double), &size)
+        && lt_mul_size(down, sizeof(double), &size);
+}
+
+static lt_status measure(lt_module *m, lt_error *err)
+{
+    lt_status st = measure_parts(m, err);
+    if (st || products_fit(m)) return st;
+    lt_error_set(err, LT_ERR_LIMIT, "the factors' sizes overflow 64 bits");
+    return lt_error_where(err, "module '%s'", m->name);
 }
 
 static lt_status load_tensor(

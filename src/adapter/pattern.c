@@ -122,7 +122,8 @@ static lt_status compile_regex(lt_pattern *p, const char *python, lt_error *err)
     struct translation t = { .python = python, .in = python, .out = posix, .err = err };
     lt_status st = LT_OK;
     emit(&t, "^(.*\\.)?(");
-    for (; *t.in && !st; t.in++)
+    /* A backslash at the end is refused at the NUL: nothing may be read behind it. */
+    for (; !st && *t.in; t.in++)
         st = translate_one(&t);
     emit(&t, ")$");
     *t.out = '\0';

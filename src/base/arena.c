@@ -35,6 +35,7 @@ void *lt_arena_alloc(lt_arena *arena, uint64_t size, lt_error *err)
         }
         block->used = 0;
         block->size = data;
+        arena->size += data;
         block->next = arena->head;
         arena->head = block;
     }
@@ -75,5 +76,5 @@ void lt_arena_release(lt_arena *arena)
         next = b->next;
         free(b);
     }
-    arena->head = NULL;
+    *arena = (lt_arena){ 0 };
 }

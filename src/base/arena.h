@@ -8,6 +8,7 @@
 struct lt_arena_block;
 typedef struct lt_arena {
     struct lt_arena_block *head;
+    uint64_t size; /* bytes of all blocks */
 } lt_arena;
 
 /* Zeroed, 16-byte aligned memory that lives until lt_arena_release; NULL on failure. */

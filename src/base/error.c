@@ -5,6 +5,13 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Names out of files are quoted in messages, which stay one line. */
+static void make_one_line(char *text)
+{
+    for (unsigned char *p = (unsigned char *)text; *p; p++)
+        if (*p < 0x20 || *p == 0x7f) *p = '?';
+}
+
 LT_PRINTF(5, 0)
 static lt_status fill(
     lt_error *err, lt_status code, int sys, uint64_t offset, const char *fmt, va_list ap)
@@ -15,6 +22,7 @@ static lt_status fill(
     err->offset = offset;
     err->where[0] = '\0';
     vsnprintf(err->msg, sizeof err->msg, fmt, ap);
+    make_one_line(err->msg);
     return code;
 }
 
@@ -55,6 +63,7 @@ lt_status lt_error_where(lt_error *err, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(err->where, sizeof err->where, fmt, ap);
     va_end(ap);
+    make_one_line(err->where);
     size_t used = strlen(err->where);
     if (inner[0] && used < sizeof err->where - 3) {
         /* Truncation of a very long chain of names is harmless: the message stays. */

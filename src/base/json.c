@@ -17,8 +17,8 @@ struct checker {
     lt_json_tape *tape; /* NULL: only check */
     lt_error *err;
     int depth;
-    char open[LT_MAX_JSON_DEPTH];         /* '{' or '[' */
-    size_t open_token[LT_MAX_JSON_DEPTH]; /* on the tape */
+    char open[LT_HARD_JSON_DEPTH];         /* '{' or '[' */
+    size_t open_token[LT_HARD_JSON_DEPTH]; /* on the tape */
 };
 
 static lt_status bad(const struct checker *c, const unsigned char *at, const char *what)
@@ -200,16 +200,16 @@ static lt_status check_key(struct checker *c)
 /* Checks a value that is not a container, or opens one. */
 static lt_status check_value(struct checker *c, enum expect *next)
 {
-    if (++c->values > LT_MAX_JSON_VALUES)
+    if (++c->values > lt_limit(LT_LIMIT_JSON_VALUES))
         return lt_error_at(c->err, LT_ERR_LIMIT, c->base + (uint64_t)(c->p - c->start),
-            "JSON holds over %u values", LT_MAX_JSON_VALUES);
+            "JSON holds over %llu values", lt_limit(LT_LIMIT_JSON_VALUES));
     *next = COMMA_OR_END;
     if (*c->p == '"') return check_string(c);
     if (*c->p == '-' || (*c->p >= '0' && *c->p <= '9')) return check_number(c);
     if (*c->p != '{' && *c->p != '[') return check_literal(c);
-    if (c->depth == LT_MAX_JSON_DEPTH)
+    if ((unsigned)c->depth >= lt_limit(LT_LIMIT_JSON_DEPTH))
         return lt_error_at(c->err, LT_ERR_LIMIT, c->base + (uint64_t)(c->p - c->start),
-            "JSON is nested over %d deep", LT_MAX_JSON_DEPTH);
+            "JSON is nested over %llu deep", lt_limit(LT_LIMIT_JSON_DEPTH));
     c->open_token[c->depth] = c->tape ? c->tape->count : 0;
     c->open[c->depth++] = (char)*c->p;
     *next = *c->p == '{' ? KEY_OR_END : VALUE_OR_END;

@@ -1,8 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* Every ceiling on what a file may ask of us. Counts and lengths read from a file are
- * compared with these before anything is allocated from them. */
+ * compared with these before anything is allocated from them.
+ *
+ * Those that a user may need to change (--limit) have a row in limits.c: code asks for
+ * lt_limit(LT_LIMIT_X), whose default is LT_MAX_X here. */
 #ifndef LT_BASE_LIMITS_H
 #define LT_BASE_LIMITS_H
+
+#include "loratool/error.h"
 
 /* safetensors: the reference reader's own cap on the JSON header. */
 #define LT_MAX_HEADER_SIZE 100000000u
@@ -11,6 +16,9 @@
 #define LT_MAX_NAME_SIZE 65536u
 /* Nesting of any JSON text we read; real headers nest three deep. */
 #define LT_MAX_JSON_DEPTH 64
+/* What --limit can raise that to: cJSON goes no deeper, and the reader keeps its place in
+ * arrays of that size. */
+#define LT_HARD_JSON_DEPTH 1000
 /* Values in one JSON text, counted before any tree is built from it. */
 #define LT_MAX_JSON_VALUES 8000000u
 #define LT_MAX_CONFIG_SIZE 16777216u
@@ -28,6 +36,8 @@
 #define LT_MAX_PICKLE_SIZE (256u << 20)
 /* Values of a file's pickles, and places in their lists and dicts. */
 #define LT_MAX_PICKLE_VALUES 8000000u
+/* Memory that the values of a file's pickles take. */
+#define LT_MAX_PICKLE_MEMORY (4ull << 30)
 /* Values a pickle remembers, and the highest number it may remember one under. */
 #define LT_MAX_PICKLE_MEMO 8000000u
 /* Values waiting on the pickle machine's stack: a tuple's items all do. */
@@ -55,5 +65,35 @@
 /* Patterns in PEFT configs. */
 #define LT_MAX_PATTERN_SIZE 2048
 #define LT_MAX_PATTERN_DEPTH 16
+
+typedef enum lt_limit_id {
+    LT_LIMIT_HEADER_SIZE,
+    LT_LIMIT_TENSORS,
+    LT_LIMIT_METADATA_ENTRIES,
+    LT_LIMIT_NAME_SIZE,
+    LT_LIMIT_JSON_DEPTH,
+    LT_LIMIT_JSON_VALUES,
+    LT_LIMIT_SHARDS,
+    LT_LIMIT_SPOOL_SIZE,
+    LT_LIMIT_GLOBALS,
+    LT_LIMIT_PICKLE_SIZE,
+    LT_LIMIT_PICKLE_VALUES,
+    LT_LIMIT_PICKLE_MEMORY,
+    LT_LIMIT_PICKLE_MEMO,
+    LT_LIMIT_PICKLE_STACK,
+    LT_LIMIT_PICKLE_MARKS,
+    LT_LIMIT_PICKLE_STRING,
+    LT_LIMIT_TORCH_DEPTH,
+    LT_LIMIT_ZIP_ENTRIES,
+    LT_LIMIT_ZIP_RATIO,
+    LT_LIMIT_COUNT
+} lt_limit_id;
+
+/* The ceiling as it is set; safe from any thread. */
+unsigned long long lt_limit(lt_limit_id id);
+const char *lt_limit_name(lt_limit_id id); /* "header-size": as --limit takes it */
+/* For the whole process, from then on. LT_ERR_ARG, with the names there are, for an
+ * unknown name, and for a value that is 0 or above what the code can handle. */
+lt_status lt_limit_set(const char *name, uint64_t value, lt_error *err) LT_MUST_USE;
 
 #endif

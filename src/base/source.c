@@ -72,9 +72,9 @@ static lt_status spool(int in, int *out, lt_error *err)
         if (n < 0) st = lt_error_sys(err, errno, "cannot read: %s", strerror(errno));
         if (n <= 0) break;
         total += (uint64_t)n;
-        if (total > LT_MAX_SPOOL_SIZE)
+        if (total > lt_limit(LT_LIMIT_SPOOL_SIZE))
             st = lt_error_set(err, LT_ERR_LIMIT, "piped input is over %llu bytes",
-                (unsigned long long)LT_MAX_SPOOL_SIZE);
+                lt_limit(LT_LIMIT_SPOOL_SIZE));
         else
             st = write_all(fd, buf, (size_t)n, err);
     }

@@ -100,6 +100,8 @@ static lt_status run_command(
         lt_options_help(c);
         return LT_OK;
     }
+    st = lt_apply_limits(&((const lt_common *)options)->limits, err);
+    if (st) return st;
     /* Where the system has none, files are read as safely as without. */
     if (!((const lt_common *)options)->no_sandbox) lt_sandbox_enter();
     return c->run(options, argc - first, argv + first, err);

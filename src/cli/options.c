@@ -21,6 +21,8 @@ const lt_opt lt_common_options[] = {
         { NULL } },
     { "quiet", 'q', OPT_FLAG, offsetof(lt_common, quiet), NULL,
         "no progress and no report in text", { NULL } },
+    { "limit", 0, OPT_LIST, offsetof(lt_common, limits), "LIMIT",
+        "NAME=N, a ceiling on what a file may ask: see loratool(1)", { NULL } },
     { "no-sandbox", 0, OPT_FLAG, offsetof(lt_common, no_sandbox), NULL,
         "do not give up starting programs and the network", { NULL } },
     { "help", 'h', OPT_FLAG, offsetof(lt_common, help), NULL, "show this help",
@@ -97,7 +99,8 @@ static lt_status store_number(const lt_opt *o, const char *text, char *dst, lt_e
     return LT_OK;
 }
 
-static lt_status store_size(const lt_opt *o, const char *text, char *dst, lt_error *err)
+/* "5GB" in bytes; a plain number needs no unit. */
+static bool read_size(const char *text, uint64_t *size)
 {
     static const struct {
         const char *unit;
@@ -113,9 +116,15 @@ static lt_status store_size(const lt_opt *o, const char *text, char *dst, lt_err
     for (size_t i = 0; i < sizeof units / sizeof *units && number; i++) {
         double bytes = v * units[i].bytes;
         if (strcasecmp(end, units[i].unit) || bytes < 1 || bytes > 0x1p62) continue;
-        *(uint64_t *)dst = (uint64_t)bytes;
-        return LT_OK;
+        *size = (uint64_t)bytes;
+        return true;
     }
+    return false;
+}
+
+static lt_status store_size(const lt_opt *o, const char *text, char *dst, lt_error *err)
+{
+    if (read_size(text, (uint64_t *)dst)) return LT_OK;
     return bad_value(o, text, "a size like 5GB or 500MiB", err);
 }
 
@@ -173,6 +182,29 @@ lt_status lt_options_parse(const lt_command *command, int argc, char **argv,
     }
     *first = optind;
     return LT_OK;
+}
+
+static lt_status set_limit(const char *text, lt_error *err)
+{
+    char name[64];
+    uint64_t value;
+    const char *equals = strchr(text, '=');
+    if (!equals || equals - text >= (ptrdiff_t)sizeof name
+        || !read_size(equals + 1, &value))
+        return lt_error_set(err, LT_ERR_ARG,
+            "--limit takes NAME=N, such as tensors=1000 or pickle-size=1GiB, not '%s'",
+            text);
+    memcpy(name, text, (size_t)(equals - text));
+    name[equals - text] = '\0';
+    return lt_limit_set(name, value, err);
+}
+
+lt_status lt_apply_limits(const lt_list *limits, lt_error *err)
+{
+    lt_status st = LT_OK;
+    for (size_t i = 0; i < limits->count && !st; i++)
+        st = set_limit(limits->items[i], err);
+    return st;
 }
 
 lt_status lt_parse_split(const char *text, lt_factor_split *split, lt_error *err)

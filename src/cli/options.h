@@ -34,6 +34,7 @@ typedef struct lt_opt {
 /* What every command has. The first member of every option struct. */
 typedef struct lt_common {
     bool help, json, quiet, verbose, no_sandbox;
+    lt_list limits;
 } lt_common;
 
 typedef struct lt_command lt_command;
@@ -53,6 +54,9 @@ extern const lt_opt lt_common_options[];
 /* Fills *options; *first gets the index of the first operand in argv (permuted). */
 lt_status lt_options_parse(const lt_command *command, int argc, char **argv,
     void *options, int *first, lt_error *err);
+
+/* Sets the ceilings that --limit NAME=N was given. */
+lt_status lt_apply_limits(const lt_list *limits, lt_error *err);
 
 /* The lines of help and of option tables that several commands share. */
 #define LT_HELP_FORMAT "safetensors or torch [by OUT's extension]"

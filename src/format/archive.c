@@ -184,9 +184,10 @@ static lt_status check_stat(const zip_stat_t *st, lt_error *err)
     if (st->comp_method == ZIP_CM_STORE && st->size != st->comp_size)
         return lt_error_set(err, LT_ERR_FORMAT, "zip: a stored entry of two sizes");
     if (st->comp_method == ZIP_CM_DEFLATE && st->size > LT_MAX_ZIP_FREE_SIZE
-        && st->size / LT_MAX_ZIP_RATIO > st->comp_size)
+        && st->size / lt_limit(LT_LIMIT_ZIP_RATIO) > st->comp_size)
         return lt_error_set(err, LT_ERR_LIMIT,
-            "zip: the entry unpacks to more than %u times its size", LT_MAX_ZIP_RATIO);
+            "zip: the entry unpacks to more than %llu times its size",
+            lt_limit(LT_LIMIT_ZIP_RATIO));
     return LT_OK;
 }
 
@@ -330,9 +331,9 @@ static lt_status list_entries(lt_archive *a, lt_error *err)
 {
     zip_int64_t n = zip_get_num_entries(a->zip, 0);
     if (n < 0) return lt_error_set(err, LT_ERR_FORMAT, "zip: no entries");
-    if (n > LT_MAX_ZIP_ENTRIES)
+    if ((uint64_t)n > lt_limit(LT_LIMIT_ZIP_ENTRIES))
         return lt_error_set(
-            err, LT_ERR_LIMIT, "zip: over %u entries", LT_MAX_ZIP_ENTRIES);
+            err, LT_ERR_LIMIT, "zip: over %llu entries", lt_limit(LT_LIMIT_ZIP_ENTRIES));
     a->entries = lt_alloc((uint64_t)n, sizeof *a->entries, err);
     if (!a->entries) return LT_ERR_NOMEM;
     lt_status st = LT_OK;

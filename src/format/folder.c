@@ -85,8 +85,9 @@ static lt_status add_counted(
     lt_store *set, const lt_listing *files, const struct choice *c, lt_error *err)
 {
     char name[512];
-    if (c->parsed.shards > LT_MAX_SHARDS)
-        return lt_error_set(err, LT_ERR_LIMIT, "over %u shards", LT_MAX_SHARDS);
+    if (c->parsed.shards > lt_limit(LT_LIMIT_SHARDS))
+        return lt_error_set(
+            err, LT_ERR_LIMIT, "over %llu shards", lt_limit(LT_LIMIT_SHARDS));
     for (unsigned k = 1; k <= c->parsed.shards; k++) {
         lt_weight_name_shard(&c->parsed, k, c->parsed.shards, name, sizeof name);
         if (!lt_listing_has(files, name))

@@ -31,10 +31,10 @@ lt_status lt_metadata_set(
         e->value = v;
         return LT_OK;
     }
-    if (meta->count >= LT_MAX_METADATA_ENTRIES) {
+    if (meta->count >= lt_limit(LT_LIMIT_METADATA_ENTRIES)) {
         free(v);
-        return lt_error_set(
-            err, LT_ERR_LIMIT, "over %u metadata entries", LT_MAX_METADATA_ENTRIES);
+        return lt_error_set(err, LT_ERR_LIMIT, "over %llu metadata entries",
+            lt_limit(LT_LIMIT_METADATA_ENTRIES));
     }
     char *k = lt_strdup(key, err);
     lt_status st = k ? LT_OK : LT_ERR_NOMEM;

@@ -20,8 +20,8 @@
 static lt_status op_mark(lt_machine *m, int arg)
 {
     (void)arg;
-    if (m->n_marks >= LT_MAX_PICKLE_MARKS)
-        return lt_machine_over(m, "marks on the stack", LT_MAX_PICKLE_MARKS);
+    if (m->n_marks >= lt_limit(LT_LIMIT_PICKLE_MARKS))
+        return lt_machine_over(m, "marks on the stack", lt_limit(LT_LIMIT_PICKLE_MARKS));
     lt_status st = lt_grow(
         (void **)&m->marks, &m->marks_capacity, m->n_marks + 1, sizeof *m->marks, m->err);
     if (!st) m->marks[m->n_marks++] = m->depth;
@@ -129,8 +129,8 @@ static lt_status remember(lt_machine *m, uint64_t number)
 {
     lt_status st = lt_machine_need(m, 1);
     if (st) return st;
-    if (number >= LT_MAX_PICKLE_MEMO)
-        return lt_machine_over(m, "values to remember", LT_MAX_PICKLE_MEMO);
+    if (number >= lt_limit(LT_LIMIT_PICKLE_MEMO))
+        return lt_machine_over(m, "values to remember", lt_limit(LT_LIMIT_PICKLE_MEMO));
     if (number >= m->memo_size) {
         st = lt_grow((void **)&m->memo, &m->memo_capacity, (size_t)number + 1,
             sizeof *m->memo, m->err);
@@ -161,7 +161,7 @@ static lt_status take_number(lt_machine *m, int bytes, uint64_t *number)
     size_t n;
     int64_t v;
     bool fits;
-    const unsigned char *p = lt_cursor_line(m->c, LT_MAX_PICKLE_STRING, &n);
+    const unsigned char *p = lt_cursor_line(m->c, lt_limit(LT_LIMIT_PICKLE_STRING), &n);
     if (!p) return m->c->status;
     if (!lt_read_decimal(p, n, &v, &fits) || v < 0)
         return lt_machine_fault(m, "has no number");
@@ -334,7 +334,7 @@ static lt_status op_persid(lt_machine *m, int arg)
 {
     (void)arg;
     size_t n;
-    const unsigned char *p = lt_cursor_line(m->c, LT_MAX_PICKLE_STRING, &n);
+    const unsigned char *p = lt_cursor_line(m->c, lt_limit(LT_LIMIT_PICKLE_STRING), &n);
     if (!p) return m->c->status;
     return push_persistent(m, lt_machine_new_text(m, LT_VALUE_STRING, p, n));
 }
@@ -462,8 +462,8 @@ static lt_status run(lt_machine *m)
     lt_status st = LT_OK;
     while (!st && !m->root) {
         m->at = lt_cursor_position(m->c);
-        if (m->at - begin > LT_MAX_PICKLE_SIZE)
-            return lt_machine_over(m, "bytes", LT_MAX_PICKLE_SIZE);
+        if (m->at - begin > lt_limit(LT_LIMIT_PICKLE_SIZE))
+            return lt_machine_over(m, "bytes", lt_limit(LT_LIMIT_PICKLE_SIZE));
         const unsigned char *p = lt_cursor_take(m->c, 1);
         if (!p) return m->c->status;
         const struct operation *op = &operations[*p];

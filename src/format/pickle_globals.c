@@ -115,24 +115,26 @@ static const struct meaning meanings[] = {
  * commands or code, load further code or pickles, touch files or open connections. */
 static const char *const dangers[] = {
     /* running commands and code */
-    "os", "posix", "nt", "subprocess", "commands.getoutput", "commands.getstatusoutput",
-    "popen2", "pty", "sys", "runpy", "code.interact", "code.compile_command",
-    "code.InteractiveInterpreter", "code.InteractiveConsole", "codeop", "imp",
-    "importlib", "_frozen_importlib", "_frozen_importlib_external", "pkgutil",
-    "zipimport", "zipapp", "pip", "ensurepip", "venv", "setuptools", "distutils", "pydoc",
-    "doctest", "timeit", "pdb", "bdb", "cProfile", "profile.run", "profile.runctx",
-    "profile.Profile", "trace.Trace", "trace.main", "idlelib", "lib2to3", "ctypes",
+    "os", "posix", "nt", "subprocess", "commands", "popen2", "pty", "sys", "runpy",
+    "code.interact", "code.compile_command", "code.InteractiveInterpreter",
+    "code.InteractiveConsole", "codeop", "imp", "importlib", "_frozen_importlib",
+    "_frozen_importlib_external", "pkgutil", "zipimport", "zipapp", "pip", "ensurepip",
+    "venv", "setuptools", "distutils", "pydoc", "doctest", "timeit", "pdb", "bdb",
+    "cProfile", "profile", "trace.Trace", "trace.main", "idlelib", "lib2to3", "ctypes",
     "_ctypes", "cffi", "_posixsubprocess", "asyncio", "multiprocessing",
     "concurrent.futures", "threading", "_thread", "signal", "types.CodeType",
     "types.FunctionType", "functools.partial", "functools.partialmethod",
     "functools.reduce", "operator", "_operator", "itertools.starmap", "logging.config",
-    "weakref.finalize", "atexit", "test.support", "unittest", "IPython",
-    "platform._syscmd_ver", "site", "sysconfig", "sqlite3", "builtins.eval",
-    "builtins.exec", "builtins.execfile", "builtins.compile", "builtins.getattr",
-    "builtins.setattr", "builtins.delattr", "builtins.__import__", "builtins.open",
-    "builtins.file", "builtins.input", "builtins.raw_input", "builtins.breakpoint",
-    "builtins.globals", "builtins.locals", "builtins.vars", "builtins.apply",
-    "builtins.reload", "builtins.map", "builtins.filter", "builtins.type.__subclasses__",
+    "logging.FileHandler", "weakref.finalize", "atexit", "test", "unittest", "IPython",
+    "platform._syscmd_ver", "platform.popen", "uuid._get_command_stdout", "uuid._popen",
+    "uuid.getnode", "_osx_support", "_aix_support", "_pyrepl", "_winapi", "winreg",
+    "msvcrt", "pexpect", "ptyprocess", "py_compile", "compileall", "modulefinder", "gc",
+    "inspect", "site", "sysconfig", "sqlite3", "builtins.eval", "builtins.exec",
+    "builtins.execfile", "builtins.compile", "builtins.getattr", "builtins.setattr",
+    "builtins.delattr", "builtins.__import__", "builtins.open", "builtins.file",
+    "builtins.input", "builtins.raw_input", "builtins.breakpoint", "builtins.globals",
+    "builtins.locals", "builtins.vars", "builtins.apply", "builtins.reload",
+    "builtins.map", "builtins.filter", "builtins.type.__subclasses__",
     "builtins.__dict__", "__main__.__builtins__", "__main__.__loader__",
     /* loading further pickles and code */
     "pickle", "_pickle", "cPickle", "pickletools", "cloudpickle", "dill", "joblib",
@@ -151,10 +153,11 @@ static const char *const dangers[] = {
     "numpy.lib.npyio", "numpy.lib.format", "pandas.read_pickle", "pandas.eval",
     "pandas.io", "tensorflow.io", "tensorflow.keras.models", "keras.models",
     /* files */
-    "io.open", "io.FileIO", "io.open_code", "_io.open", "_io.FileIO", "_io.open_code",
-    "codecs.open", "shutil", "tempfile", "pathlib", "gzip.open", "bz2.open", "lzma.open",
-    "numpy.save", "numpy.savez", "numpy.savetxt", "numpy.tofile", "numpy.fromfile",
-    "numpy.memmap", "numpy.ndarray.tofile", "torch.save", "torch.from_file",
+    "fileinput", "linecache", "glob", "zipfile", "tarfile", "mmap", "io.open",
+    "io.FileIO", "io.open_code", "_io.open", "_io.FileIO", "_io.open_code", "codecs.open",
+    "shutil", "tempfile", "pathlib", "gzip.open", "bz2.open", "lzma.open", "numpy.save",
+    "numpy.savez", "numpy.savetxt", "numpy.tofile", "numpy.fromfile", "numpy.memmap",
+    "numpy.ndarray.tofile", "torch.save", "torch.from_file",
     /* connections */
     "socket", "_socket", "socketserver", "ssl", "http", "httplib", "httplib2", "urllib",
     "urllib2", "urllib3", "requests", "httpx", "aiohttp", "ftplib", "smtplib", "poplib",
@@ -229,9 +232,10 @@ lt_status lt_note_global(void *store, lt_value *global, size_t module_size, lt_e
     const char *name = global->global.name;
     const lt_store *known = store;
     global->global.meaning = (int)lt_global_meaning(name, &global->global.detail);
-    /* The verdict on a name that was mentioned before is there. */
-    lt_verdict verdict = lt_map_get(&known->global_by_name, name) == LT_MAP_NONE
-        ? lt_global_verdict(name, module_size)
-        : LT_UNKNOWN;
+    /* The verdict on a name that was mentioned before is there, unless it goes through
+     * attributes: then it may be the same name, but divided in another place. */
+    bool judged = lt_map_get(&known->global_by_name, name) != LT_MAP_NONE
+        && !strchr(name + module_size + 1, '.');
+    lt_verdict verdict = judged ? LT_UNKNOWN : lt_global_verdict(name, module_size);
     return lt_store_add_global(store, name, verdict, err);
 }

@@ -53,7 +53,7 @@ bool lt_read_decimal(const unsigned char *p, size_t n, int64_t *out, bool *fits)
 lt_status lt_op_decimal(lt_machine *m, int is_long)
 {
     size_t n;
-    const unsigned char *p = lt_cursor_line(m->c, LT_MAX_PICKLE_STRING, &n);
+    const unsigned char *p = lt_cursor_line(m->c, lt_limit(LT_LIMIT_PICKLE_STRING), &n);
     if (!p) return m->c->status;
     if (!is_long && n == 2 && p[0] == '0' && (p[1] == '0' || p[1] == '1'))
         return lt_machine_push(m, m->p->truth[p[1] - '0']);
@@ -71,8 +71,8 @@ static lt_status take_size(lt_machine *m, int bytes, uint64_t *size)
     if (m->c->status) return m->c->status;
     if (*size > lt_cursor_left(m->c))
         return lt_machine_fault(m, "goes past the end of the data");
-    if (*size > LT_MAX_PICKLE_STRING)
-        return lt_machine_over(m, "bytes in a string", LT_MAX_PICKLE_STRING);
+    if (*size > lt_limit(LT_LIMIT_PICKLE_STRING))
+        return lt_machine_over(m, "bytes in a string", lt_limit(LT_LIMIT_PICKLE_STRING));
     return LT_OK;
 }
 
@@ -83,6 +83,9 @@ lt_status lt_op_long(lt_machine *m, int bytes)
     lt_status st = take_size(m, bytes, &n);
     const unsigned char *p = st ? NULL : lt_cursor_take(m->c, (size_t)n);
     if (!p) return st ? st : m->c->status;
+    /* Bytes that only repeat the sign, as writers put one to keep the value positive. */
+    while (n > 8 && p[n - 1] == (p[n - 2] & 0x80 ? 0xff : 0))
+        n--;
     if (n > 8)
         return lt_machine_push(m, lt_machine_new_text(m, LT_VALUE_BIG, p, (size_t)n));
     if (n && p[n - 1] & 0x80) v = UINT64_MAX;
@@ -103,7 +106,7 @@ lt_status lt_op_float(lt_machine *m, int arg)
     (void)arg;
     size_t n;
     char text[64], *end;
-    const unsigned char *p = lt_cursor_line(m->c, LT_MAX_PICKLE_STRING, &n);
+    const unsigned char *p = lt_cursor_line(m->c, lt_limit(LT_LIMIT_PICKLE_STRING), &n);
     if (!p) return m->c->status;
     if (!n || n >= sizeof text || strspn((const char *)p, "0123456789+-.eEinfa") != n)
         return lt_machine_fault(m, "has no number");
@@ -219,7 +222,7 @@ lt_status lt_op_string(lt_machine *m, int arg)
 {
     (void)arg;
     size_t n, used = 0, more, length;
-    const unsigned char *p = lt_cursor_line(m->c, LT_MAX_PICKLE_STRING, &n);
+    const unsigned char *p = lt_cursor_line(m->c, lt_limit(LT_LIMIT_PICKLE_STRING), &n);
     if (!p) return m->c->status;
     if (n < 2 || p[0] != p[n - 1] || (p[0] != '\'' && p[0] != '"'))
         return lt_machine_fault(m, "has no quoted string");
@@ -245,7 +248,7 @@ lt_status lt_op_unicode(lt_machine *m, int arg)
 {
     (void)arg;
     size_t n, used = 0;
-    const unsigned char *p = lt_cursor_line(m->c, LT_MAX_PICKLE_STRING, &n);
+    const unsigned char *p = lt_cursor_line(m->c, lt_limit(LT_LIMIT_PICKLE_STRING), &n);
     if (!p) return m->c->status;
     char *buffer = malloc(2 * n + 4);
     if (!buffer) return lt_error_set(m->err, LT_ERR_NOMEM, "out of memory");

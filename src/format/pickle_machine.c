@@ -21,8 +21,11 @@ lt_status lt_machine_over(lt_machine *m, const char *what, uint64_t ceiling)
 
 static lt_status count_value(lt_machine *m)
 {
-    if (m->p->n_values >= LT_MAX_PICKLE_VALUES)
-        return lt_machine_over(m, "values", LT_MAX_PICKLE_VALUES);
+    if (m->p->n_values >= lt_limit(LT_LIMIT_PICKLE_VALUES))
+        return lt_machine_over(m, "values", lt_limit(LT_LIMIT_PICKLE_VALUES));
+    if (m->p->arena.size > lt_limit(LT_LIMIT_PICKLE_MEMORY))
+        return lt_machine_over(
+            m, "bytes of memory for its values", lt_limit(LT_LIMIT_PICKLE_MEMORY));
     m->p->n_values++;
     return LT_OK;
 }
@@ -47,14 +50,16 @@ lt_value *lt_machine_new_value(lt_machine *m, lt_value_kind kind)
 lt_status lt_machine_failed(const lt_machine *m)
 {
     if (m->c->status) return m->c->status;
-    return m->p->n_values >= LT_MAX_PICKLE_VALUES ? LT_ERR_LIMIT : LT_ERR_NOMEM;
+    bool over = m->p->n_values >= lt_limit(LT_LIMIT_PICKLE_VALUES)
+        || m->p->arena.size > lt_limit(LT_LIMIT_PICKLE_MEMORY);
+    return over ? LT_ERR_LIMIT : LT_ERR_NOMEM;
 }
 
 lt_status lt_machine_push(lt_machine *m, lt_value *v)
 {
     if (!v) return lt_machine_failed(m);
-    if (m->depth >= LT_MAX_PICKLE_STACK)
-        return lt_machine_over(m, "values on the stack", LT_MAX_PICKLE_STACK);
+    if (m->depth >= lt_limit(LT_LIMIT_PICKLE_STACK))
+        return lt_machine_over(m, "values on the stack", lt_limit(LT_LIMIT_PICKLE_STACK));
     lt_status st = lt_grow(
         (void **)&m->stack, &m->stack_capacity, m->depth + 1, sizeof *m->stack, m->err);
     if (!st) m->stack[m->depth++] = v;

@@ -233,10 +233,10 @@ static lt_status load_text(lt_store *store, uint64_t *size, lt_error *err)
     lt_status st = lt_source_read(store->source, 0, prefix, 8, err);
     if (st) return st;
     *size = lt_little_u64(prefix);
-    if (*size > LT_MAX_HEADER_SIZE)
+    if (*size > lt_limit(LT_LIMIT_HEADER_SIZE))
         return lt_error_at(err, LT_ERR_FORMAT, 0,
-            "the header length %llu is over the format's ceiling of %u",
-            (unsigned long long)*size, LT_MAX_HEADER_SIZE);
+            "the header length %llu is over the format's ceiling of %llu",
+            (unsigned long long)*size, lt_limit(LT_LIMIT_HEADER_SIZE));
     if (*size > file_size - 8)
         return lt_error_at(err, LT_ERR_FORMAT, 0,
             "the header length %llu goes past the end of the file (%llu bytes)",

@@ -89,8 +89,9 @@ lt_status lt_set_add_file(lt_store *set, const char *name,
     bool (*only)(void *ctx, const char *tensor), void *ctx, lt_error *err)
 {
     const lt_group *g = &set->groups[set->n_groups - 1];
-    if (set->n_parts >= LT_MAX_SHARDS)
-        return lt_error_set(err, LT_ERR_LIMIT, "over %u files", LT_MAX_SHARDS);
+    if (set->n_parts >= lt_limit(LT_LIMIT_SHARDS))
+        return lt_error_set(
+            err, LT_ERR_LIMIT, "over %llu files", lt_limit(LT_LIMIT_SHARDS));
     lt_status st = lt_grow((void **)&set->parts, &set->parts_capacity, set->n_parts + 1,
         sizeof *set->parts, err);
     if (st) return st;

@@ -124,7 +124,8 @@ static lt_status read_index(lt_store *set, struct index *x, lt_error *err)
 {
     char *text = NULL;
     size_t size = 0;
-    lt_status st = lt_read_text(x->path, LT_MAX_HEADER_SIZE, &text, &size, err);
+    lt_status st =
+        lt_read_text(x->path, lt_limit(LT_LIMIT_HEADER_SIZE), &text, &size, err);
     if (st) return st;
     st = lt_json_parse(&x->json, text, size, 0, err);
     free(text);

@@ -124,7 +124,7 @@ lt_status lt_store_unchanged(const lt_store *store, lt_error *err)
 
 lt_status lt_store_reserve(lt_store *store, size_t n, lt_error *err)
 {
-    if (n > LT_MAX_TENSORS) n = LT_MAX_TENSORS;
+    if (n > lt_limit(LT_LIMIT_TENSORS)) n = lt_limit(LT_LIMIT_TENSORS);
     lt_status st = lt_grow(
         (void **)&store->tensors, &store->capacity, n, sizeof *store->tensors, err);
     return st ? st : lt_map_reserve(&store->by_name, n, err);
@@ -132,11 +132,12 @@ lt_status lt_store_reserve(lt_store *store, size_t n, lt_error *err)
 
 static lt_status check_room(const lt_store *store, const char *name, lt_error *err)
 {
-    if (store->count >= LT_MAX_TENSORS)
-        return lt_error_set(err, LT_ERR_LIMIT, "over %u tensors", LT_MAX_TENSORS);
-    if (strlen(name) > LT_MAX_NAME_SIZE)
+    if (store->count >= lt_limit(LT_LIMIT_TENSORS))
         return lt_error_set(
-            err, LT_ERR_LIMIT, "a tensor name is over %u bytes", LT_MAX_NAME_SIZE);
+            err, LT_ERR_LIMIT, "over %llu tensors", lt_limit(LT_LIMIT_TENSORS));
+    if (strlen(name) > lt_limit(LT_LIMIT_NAME_SIZE))
+        return lt_error_set(err, LT_ERR_LIMIT, "a tensor name is over %llu bytes",
+            lt_limit(LT_LIMIT_NAME_SIZE));
     return LT_OK;
 }
 
@@ -170,11 +171,12 @@ lt_status lt_store_add_global(
     size_t at = lt_map_get(&store->global_by_name, name);
     if (at != LT_MAP_NONE) {
         store->globals[at].count++;
+        if (verdict == LT_DANGEROUS) store->globals[at].verdict = verdict;
         return LT_OK;
     }
-    if (store->n_globals >= LT_MAX_GLOBALS)
+    if (store->n_globals >= lt_limit(LT_LIMIT_GLOBALS))
         return lt_error_set(
-            err, LT_ERR_LIMIT, "over %u different globals", LT_MAX_GLOBALS);
+            err, LT_ERR_LIMIT, "over %llu different globals", lt_limit(LT_LIMIT_GLOBALS));
     lt_status st = lt_grow((void **)&store->globals, &store->globals_capacity,
         store->n_globals + 1, sizeof *store->globals, err);
     char *copy = st ? NULL : lt_arena_strdup(&store->arena, name, err);
@@ -185,8 +187,9 @@ lt_status lt_store_add_global(
 
 lt_status lt_store_add_aside(lt_store *store, const lt_aside *aside, lt_error *err)
 {
-    if (store->n_asides >= LT_MAX_TENSORS)
-        return lt_error_set(err, LT_ERR_LIMIT, "over %u other values", LT_MAX_TENSORS);
+    if (store->n_asides >= lt_limit(LT_LIMIT_TENSORS))
+        return lt_error_set(
+            err, LT_ERR_LIMIT, "over %llu other values", lt_limit(LT_LIMIT_TENSORS));
     lt_status st = lt_grow((void **)&store->asides, &store->asides_capacity,
         store->n_asides + 1, sizeof *store->asides, err);
     if (st) return st;

@@ -76,9 +76,9 @@ static lt_status visit(struct walker *w)
 
 static lt_status check_depth(struct walker *w, int depth)
 {
-    if (depth < LT_MAX_TORCH_DEPTH) return LT_OK;
-    return lt_error_set(
-        w->err, LT_ERR_LIMIT, "containers are nested over %d deep", LT_MAX_TORCH_DEPTH);
+    if ((unsigned)depth < lt_limit(LT_LIMIT_TORCH_DEPTH)) return LT_OK;
+    return lt_error_set(w->err, LT_ERR_LIMIT, "containers are nested over %llu deep",
+        lt_limit(LT_LIMIT_TORCH_DEPTH));
 }
 
 /* Plain containers that hold themselves, or each other so often that whoever walks them
@@ -215,9 +215,10 @@ static bool is_utf8(const unsigned char *p, size_t n)
 
 static lt_status append(struct walker *w, const char *text, size_t n)
 {
-    if (n > LT_MAX_NAME_SIZE || w->path_size + n > LT_MAX_NAME_SIZE)
-        return lt_error_set(
-            w->err, LT_ERR_LIMIT, "a tensor name is over %u bytes", LT_MAX_NAME_SIZE);
+    if (n > lt_limit(LT_LIMIT_NAME_SIZE)
+        || w->path_size + n > lt_limit(LT_LIMIT_NAME_SIZE))
+        return lt_error_set(w->err, LT_ERR_LIMIT, "a tensor name is over %llu bytes",
+            lt_limit(LT_LIMIT_NAME_SIZE));
     lt_status st =
         lt_grow((void **)&w->path, &w->path_capacity, w->path_size + n + 1, 1, w->err);
     if (st) return st;
@@ -277,8 +278,9 @@ static lt_status add_tensor(struct walker *w, const lt_maker *m)
     lt_status st = lt_make_tensor(t, m, &f, &unread, w->err);
     if (st) return lt_error_where(w->err, "tensor '%.200s'", name);
     if (unread) return add_unread(w, unread);
-    if (t->n_found >= LT_MAX_TENSORS)
-        return lt_error_set(w->err, LT_ERR_LIMIT, "over %u tensors", LT_MAX_TENSORS);
+    if (t->n_found >= lt_limit(LT_LIMIT_TENSORS))
+        return lt_error_set(
+            w->err, LT_ERR_LIMIT, "over %llu tensors", lt_limit(LT_LIMIT_TENSORS));
     st = lt_grow(
         (void **)&t->found, &t->found_capacity, t->n_found + 1, sizeof *t->found, w->err);
     if (st) return st;
@@ -446,7 +448,7 @@ static lt_status walk_model(struct walker *w, lt_value *root)
     int depth = 0;
     for (; !st; depth++) {
         lt_look_into(root, &n);
-        if (!n.is_map || depth >= LT_MAX_TORCH_DEPTH) break;
+        if (!n.is_map || (unsigned)depth >= lt_limit(LT_LIMIT_TORCH_DEPTH)) break;
         st = survey(w, &n, &level);
         if (st) break;
         bool sole = level.n[ROLE_WRAPPER] == 1 && !level.n[ROLE_MODEL];

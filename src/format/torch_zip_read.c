@@ -93,9 +93,9 @@ static lt_status read_packed_pickle(
 static lt_status read_pickle(lt_torch *t, size_t index, lt_value **root, lt_error *err)
 {
     const lt_entry *entry = lt_archive_entry(t->archive, index);
-    if (entry->size > LT_MAX_PICKLE_SIZE)
-        return lt_error_set(
-            err, LT_ERR_LIMIT, "the pickle is over %u bytes", LT_MAX_PICKLE_SIZE);
+    if (entry->size > lt_limit(LT_LIMIT_PICKLE_SIZE))
+        return lt_error_set(err, LT_ERR_LIMIT, "the pickle is over %llu bytes",
+            lt_limit(LT_LIMIT_PICKLE_SIZE));
     if (!entry->size)
         return lt_error_set(err, LT_ERR_FORMAT, "'%.200s' is empty", entry->name);
     if (!entry->stored) return read_packed_pickle(t, index, root, err);

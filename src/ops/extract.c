@@ -419,7 +419,7 @@ lt_status lt_extract(
 
 void lt_extract_report_release(lt_extract_report *r)
 {
-    lt_arena arena = { r->memory };
+    lt_arena arena = { .head = r->memory };
     lt_arena_release(&arena);
     lt_notes_release(&r->skipped);
     free(r->modules);

@@ -243,7 +243,7 @@ lt_status lt_merge(
 
 void lt_merge_report_release(lt_merge_report *r)
 {
-    lt_arena arena = { r->memory };
+    lt_arena arena = { .head = r->memory };
     lt_arena_release(&arena);
     lt_notes_release(&r->unmatched);
     lt_notes_release(&r->untouched);

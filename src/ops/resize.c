@@ -501,7 +501,7 @@ lt_status lt_resize(
 
 void lt_resize_report_release(lt_resize_report *r)
 {
-    lt_arena arena = { r->memory };
+    lt_arena arena = { .head = r->memory };
     lt_arena_release(&arena);
     lt_notes_release(&r->skipped);
     lt_notes_release(&r->dropped);

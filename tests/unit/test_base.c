@@ -403,6 +403,10 @@ static void test_errors(void)
     CHECK_STR(err.where, "file: tensor 'x'");
     CHECK_STR(err.msg, "bad 3");
     CHECK(err.offset == 7);
+    lt_error_set(&err, LT_ERR_FORMAT, "'%s'", "a\nb\x1b[2J\x7f\xc3\xa9");
+    lt_error_where(&err, "%s", "c\rd");
+    CHECK_STR(err.msg, "'a?b?[2J?\xc3\xa9'");
+    CHECK_STR(err.where, "c?d");
     char longest[2000];
     memset(longest, 'n', sizeof longest - 1);
     longest[sizeof longest - 1] = '\0';

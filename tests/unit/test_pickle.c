@@ -110,6 +110,10 @@ static const struct {
     { BYTES("\x8a\2\0\1."), "256" },
     { BYTES("\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f."), "9223372036854775807" },
     { BYTES("\x8a\x09\0\0\0\0\0\0\0\0\1."), "big of 9" },
+    /* Bytes that only repeat the sign. */
+    { BYTES("\x8a\x09\0\0\0\0\1\0\0\0\0."), "4294967296" },
+    { BYTES("\x8a\x0a\xfe\xff\xff\xff\xff\xff\xff\xff\xff\xff."), "-2" },
+    { BYTES("\x8a\x0a\0\0\0\0\0\0\0\x80\0\0."), "big of 9" },
     { BYTES("\x8b\1\0\0\0\x80."), "-128" },
     { BYTES("F1.5\n."), "1.5f" },
     { BYTES("F-inf\n."), "-inff" },
