@@ -76,9 +76,9 @@ static lt_status read_volume(
 }
 
 lt_status lt_writer_legacy_hash(
-    lt_writer *w, size_t index, char hex[LT_HASH_SIZE], lt_error *err)
+    lt_writer *w, size_t file, char hex[LT_HASH_SIZE], lt_error *err)
 {
-    const lt_volume *v = &w->volumes[index];
+    const lt_volume *v = &w->volumes[file];
     if (!v->sink->make_header)
         return lt_error_set(err, LT_ERR_INTERNAL, "no hash for this format");
     return hash_image(w, v, read_volume, v, hex, err);

@@ -252,9 +252,10 @@ static lt_status read_tensor(struct reader *r)
     uint64_t offset = 0;
     lt_referent made = { .kind = LT_REFERS_TENSOR };
     lt_status st = read_tuple(r, 3, &v);
+    if (!v) return st;
     if (!st) st = find_storage(r, v[1], &whole);
     if (!st) st = read_layout(r, &made, &offset);
-    if (st) return st;
+    if (st || !whole) return st;
     made.unread = whole->unread;
     made.dtype = made.tensor.dtype = whole->dtype;
     if (!made.unread) st = lt_torch_lay(&made.tensor, &made.view, offset, whole, r->err);

@@ -333,11 +333,11 @@ void lt_writer_expect_hash(lt_writer *w, size_t file)
 }
 
 lt_status lt_writer_hash(
-    lt_writer *w, size_t index, char hex[LT_HASH_SIZE], lt_error *err)
+    lt_writer *w, size_t file, char hex[LT_HASH_SIZE], lt_error *err)
 {
-    const lt_volume *v = &w->volumes[index];
-    if (lt_follower_knows(w->follower, index))
-        return lt_follower_hash(w->follower, index, hex, err);
+    const lt_volume *v = &w->volumes[file];
+    if (lt_follower_knows(w->follower, file))
+        return lt_follower_hash(w->follower, file, hex, err);
     lt_sha256 *h = NULL;
     lt_status st = lt_sha256_new(&h, err);
     char *buf = lt_alloc_work(CHUNK, 1, err);

@@ -234,6 +234,11 @@ static lt_status extract_one(void *ctx, size_t index, lt_worker *worker, lt_erro
     if (st) return lt_error_where(err, "tensor '%s'", item->site->tensor->name);
     st = store(f, &w, split, err);
     if (!st) st = measure(&w, f->run->dtype, &result->residual, err);
+    if (!st && !isfinite(result->residual)) {
+        lt_error_set(err, LT_ERR_NUMERIC,
+            "the change is so large that the product of its factors overflows F32");
+        return lt_error_where(err, "tensor '%s'", item->site->tensor->name);
+    }
     result->seconds = lt_now() - started;
     lt_scratch_trim(scratch, f->keep);
     return st;
