@@ -147,3 +147,23 @@ bool fuzz_unpack(fuzz_pair *pair, const uint8_t *data, size_t size)
     pair->size[1] = size - head - first;
     return true;
 }
+
+static void open_torch_as(lt_reading reading)
+{
+    lt_error err = LT_ERROR_INIT, unfit = LT_ERROR_INIT;
+    lt_store *store = NULL;
+    if (!fuzz_judge(
+            lt_store_open_as(&store, fuzz_path("a.pt"), reading, &err), &err))
+        return;
+    fuzz_judge(lt_store_usable(store, false, &unfit), &unfit);
+    fuzz_read_store(store);
+    lt_store_close(store);
+}
+
+void fuzz_torch(const void *data, size_t size)
+{
+    fuzz_write("a.pt", data, size);
+    open_torch_as(LT_READ_MODEL);
+    open_torch_as(LT_READ_EVERYTHING);
+    fuzz_sweep(NULL);
+}

@@ -37,6 +37,9 @@ void fuzz_output(lt_status status, const char *path);
 /* Reads every tensor of the store, a piece each, and its metadata. */
 void fuzz_read_store(const lt_store *store);
 
+/* Opens and reads a torch file, as a model and with everything in it. */
+void fuzz_torch(const void *data, size_t size);
+
 /* Two files and the options of an operation, as one input:
  * "LTFZ", FUZZ_OPTIONS bytes, 4 bytes little-endian size of the first file, the files. */
 #define FUZZ_OPTIONS 12
