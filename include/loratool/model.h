@@ -15,6 +15,7 @@ typedef enum lt_naming {
     LT_NAMING_DIFFUSERS, /* unet.down_blocks.0..., text_encoder.text_model... */
     LT_NAMING_PEFT,      /* base_model.model.model.layers.0... */
     LT_NAMING_COMFYUI,   /* diffusion_model.input_blocks.1.1..., as published */
+    LT_NAMING_BFL,       /* double_blocks.0.img_attn.qkv: the denoiser's, no prefix */
     LT_NAMING_COUNT
 } lt_naming;
 

@@ -14,6 +14,8 @@ static const lt_dialect dialects[] = {
         { "base_model.model." } },
     { "comfyui", LT_NAMING_COMFYUI, ".lora_down.weight", ".lora_up.weight", true,
         { "diffusion_model.", "text_encoders." } },
+    /* Written only: without a prefix its names are read as bare ones. */
+    { "bfl", LT_NAMING_BFL, ".lora_A.weight", ".lora_B.weight", false, { NULL } },
     { "diffusers", LT_NAMING_DIFFUSERS, ".lora_A.weight", ".lora_B.weight", false,
         { "unet.", "text_encoder.", "text_encoder_2.", "text_encoder_3.",
             "transformer." } },
@@ -39,6 +41,7 @@ bool lt_dialect_holds_alpha(const lt_dialect *dialect)
 
 const lt_dialect *lt_dialect_by_id(const char *id)
 {
+    if (!strcmp(id, "comfy")) id = "comfyui";
     for (size_t i = 0; i < N_DIALECTS; i++)
         if (dialects[i].up && !strcmp(dialects[i].id, id)) return &dialects[i];
     return NULL;

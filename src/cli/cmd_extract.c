@@ -34,7 +34,7 @@ static const lt_opt options[] = {
     { "dtype", 0, OPT_STRING, AT(dtype), "TYPE",
         "f16, bf16 or f32 [bf16 if TUNED is, else f16]", { "save-precision" } },
     { "dialect", 0, OPT_STRING, AT(dialect), "NAME",
-        "auto, kohya, diffusers, peft or comfyui [auto]", { NULL } },
+        "auto, kohya, diffusers, peft, comfyui or bfl [auto]", { NULL } },
     { "include", 0, OPT_LIST, AT(include), "RE", "only modules that match (repeatable)",
         { "include-regex" } },
     { "exclude", 0, OPT_LIST, AT(exclude), "RE", "no modules that match (repeatable)",

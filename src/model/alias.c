@@ -41,7 +41,7 @@ static bool names_native(const lt_site *site, lt_naming naming)
 {
     const lt_component *c = site->component;
     return (naming == LT_NAMING_KOHYA && c->kohya_native)
-        || (naming == LT_NAMING_COMFYUI && c->is_main);
+        || ((naming == LT_NAMING_COMFYUI || naming == LT_NAMING_BFL) && c->is_main);
 }
 
 bool lt_site_serves(const lt_site *site, lt_naming naming)
@@ -69,7 +69,10 @@ void lt_site_name(const lt_site *site, lt_naming naming, char *dst, size_t dst_s
     } else if (naming == LT_NAMING_COMFYUI) {
         prefix = c->comfyui;
         if (c->is_main) path = site->native;
-    } else if (c->is_main) {
+    } else if (naming == LT_NAMING_BFL && c->is_main) {
+        prefix = "";
+        path = site->native;
+    } else if (naming == LT_NAMING_PEFT && c->is_main) {
         prefix = "base_model.model.";
     }
     if (!prefix) return;

@@ -318,10 +318,14 @@ lt_status lt_guess_base(lt_guess *guess, const lt_adapter *adapter, const char *
     *guess = (lt_guess){ 0 };
     lt_status st = check_family(family, err);
     bool own = !family && !lt_outline_exists(told) && has_own_paths(adapter);
-    if (!st && own) return take_own_paths(guess, adapter, told, err);
-    if (!st) st = find_family(&s, &best, err);
-    if (!st && (!best.guess.model || best.modules < lt_adapter_module_count(adapter)))
-        st = refuse(&s, &best, err);
+    bool known = told != &lt_family_unknown;
+    if (!st && !(own && known)) st = find_family(&s, &best, err);
+    bool fits = best.guess.model && best.modules == lt_adapter_module_count(adapter);
+    if (!st && !fits && own) {
+        lt_guess_release(&best.guess);
+        return take_own_paths(guess, adapter, told, err);
+    }
+    if (!st && !fits) st = refuse(&s, &best, err);
     if (st)
         lt_guess_release(&best.guess);
     else

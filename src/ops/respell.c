@@ -387,7 +387,7 @@ static lt_status open_inputs(struct respelling *z, lt_error *err)
     z->dialect = lt_dialect_by_id(z->consumer ? z->consumer->dialect : o->to);
     if (!z->dialect)
         return lt_error_set(err, LT_ERR_ARG,
-            "unknown dialect '%s' (kohya, diffusers, peft or comfyui)", o->to);
+            "unknown dialect '%s' (kohya, diffusers, peft, comfyui or bfl)", o->to);
     lt_status st = lt_parse_dtype(o->dtype, &z->cast, &z->dtype, err);
     if (!st && !z->adapter) st = lt_adapter_open(&z->adapter, o->input, err);
     if (!st) st = lt_adapter_usable(z->adapter, err);

@@ -52,7 +52,7 @@ def test_models(work):
         subprocess.run([SYNTH, table, "--adapter", "--rank", "1", "--for", base, "-o",
                         adapter], check=True, stdout=subprocess.DEVNULL)
         told = ["--family", "sdxl-refiner"] if family == "unet-refiner" else []
-        for to in "diffusers", "kohya", "comfyui":
+        for to in "diffusers", "kohya", "comfyui", "bfl":
             with_base = convert(adapter, to, one, "--base", base)
             check(convert(adapter, to, two) == with_base, f"{table} from kohya to {to}")
             for back in "kohya", "comfyui":
