@@ -215,8 +215,14 @@ static void put_tensor(struct pickler *k, const lt_tensor *t, size_t key)
     }
     uint64_t strides[LT_MAX_DIMS], step = 1;
     for (unsigned i = t->n_dims; i-- > 0;) {
+        uint64_t next = 0;
+        if (t->shape[i] > INT64_MAX && !k->st)
+            k->st = lt_error_set(
+                k->err, LT_ERR_MISMATCH, "'%s' is longer than torch can say", t->name);
         strides[i] = step;
-        step *= t->shape[i] ? t->shape[i] : 1;
+        /* Of a tensor without elements any strides will do. */
+        if (lt_mul_size(step, t->shape[i] ? t->shape[i] : 1, &next) && next <= INT64_MAX)
+            step = next;
     }
     put_global(k,
         type->storage ? "torch._utils\n_rebuild_tensor_v2\n"

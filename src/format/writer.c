@@ -332,8 +332,7 @@ void lt_writer_expect_hash(lt_writer *w, size_t file)
     w->volumes[file].hash_expected = true;
 }
 
-lt_status lt_writer_hash(
-    lt_writer *w, size_t file, char hex[LT_HASH_SIZE], lt_error *err)
+lt_status lt_writer_hash(lt_writer *w, size_t file, char hex[LT_HASH_SIZE], lt_error *err)
 {
     const lt_volume *v = &w->volumes[file];
     if (lt_follower_knows(w->follower, file))

@@ -32,7 +32,8 @@ static lt_status choose_dialect(lt_extract_run *run, lt_error *err)
         run->dialect = lt_dialect_by_id(asked);
         if (!run->dialect)
             return lt_error_set(err, LT_ERR_ARG,
-                "unknown dialect '%s' (auto, kohya, diffusers, peft, comfyui or bfl)", asked);
+                "unknown dialect '%s' (auto, kohya, diffusers, peft, comfyui or bfl)",
+                asked);
     } else {
         lt_naming naming = lt_family_naming(lt_model_family(run->model));
         run->dialect = lt_dialect_of_naming(folder ? LT_NAMING_PEFT : naming);

@@ -474,9 +474,9 @@ static void test_strange_relatives(void)
 int main(void)
 {
     static const unit_test tests[] = { TEST(test_sd1), TEST(test_sdxl_fused),
-        TEST(test_refiner_is_not_sdxl), TEST(test_parts),
-        TEST(test_sd2), TEST(test_language_models), TEST(test_collision),
-        TEST(test_strange_relatives), TEST(test_adapter_families) };
+        TEST(test_refiner_is_not_sdxl), TEST(test_parts), TEST(test_sd2),
+        TEST(test_language_models), TEST(test_collision), TEST(test_strange_relatives),
+        TEST(test_adapter_families) };
     temp_path(path, sizeof path, "model");
     int rc = RUN_TESTS(tests);
     unlink(path);
