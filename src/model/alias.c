@@ -66,12 +66,10 @@ void lt_site_name(const lt_site *site, lt_naming naming, char *dst, size_t dst_s
     } else if (naming == LT_NAMING_DIFFUSERS) {
         bool beside = c->sibling && lt_behind(path, c->sibling);
         prefix = beside ? "" : c->diffusers[0];
-    } else if (naming == LT_NAMING_COMFYUI) {
-        prefix = c->comfyui;
+    } else if (naming == LT_NAMING_COMFYUI || naming == LT_NAMING_BFL) {
+        bool bare = naming == LT_NAMING_BFL && c->comfyui;
+        prefix = bare ? lt_behind(c->comfyui, "diffusion_model.") : c->comfyui;
         if (c->is_main) path = site->native;
-    } else if (naming == LT_NAMING_BFL && c->is_main) {
-        prefix = "";
-        path = site->native;
     } else if (naming == LT_NAMING_PEFT && c->is_main) {
         prefix = "base_model.model.";
     }
