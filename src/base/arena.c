@@ -57,6 +57,16 @@ char *lt_arena_strdup(lt_arena *arena, const char *s, lt_error *err)
     return lt_arena_strndup(arena, s, strlen(s), err);
 }
 
+char *lt_arena_join(lt_arena *a, const char *left, const char *right, lt_error *err)
+{
+    size_t n = strlen(left), m = strlen(right);
+    char *s = lt_arena_alloc(a, (uint64_t)n + m + 1, err);
+    if (!s) return NULL;
+    memcpy(s, left, n);
+    memcpy(s + n, right, m + 1);
+    return s;
+}
+
 char *lt_arena_printf(lt_arena *arena, lt_error *err, const char *fmt, ...)
 {
     va_list ap, again;

@@ -92,7 +92,7 @@ static lt_status put(lt_alias_map *m, size_t site, char *name, lt_error *err)
 static lt_status put_flat(
     lt_alias_map *m, size_t site, const char *prefix, const char *path, lt_error *err)
 {
-    char *name = lt_arena_printf(&m->arena, err, "%s%s", prefix, path);
+    char *name = lt_arena_join(&m->arena, prefix, path, err);
     if (name) flatten(name + strlen(prefix));
     return put(m, site, name, err);
 }
@@ -100,7 +100,7 @@ static lt_status put_flat(
 static lt_status put_dotted(
     lt_alias_map *m, size_t site, const char *prefix, const char *path, lt_error *err)
 {
-    return put(m, site, lt_arena_printf(&m->arena, err, "%s%s", prefix, path), err);
+    return put(m, site, lt_arena_join(&m->arena, prefix, path, err), err);
 }
 
 /* The spellings of one module path. */

@@ -36,7 +36,13 @@ void lt_layout_view_init(lt_layout_view *view, const lt_layout *layout, bool is_
 {
     size_t skip = strlen(prefix);
     *view = (lt_layout_view){ .layout = layout, .is_public = is_public };
-    for (size_t t = 0; t < lt_store_count(store); t++) {
+    bool some = false; /* groups do not span all blocks */
+    for (size_t g = 0; layout->groups[g].native; g++) {
+        view->heads[g] =
+            (unsigned char)strcspn(group_name(&layout->groups[g], is_public), "#");
+        some = some || layout->groups[g].span != LT_SPAN_ALL;
+    }
+    for (size_t t = 0; some && t < lt_store_count(store); t++) {
         const char *name = lt_store_at(store, t)->name;
         if (strncmp(name, prefix, skip)) continue;
         for (size_t g = 0; layout->groups[g].native; g++) {
@@ -97,6 +103,7 @@ static bool match_row(const lt_layout_view *v, const lt_layout_row *row, const c
 {
     const char *names = v->is_public ? public_names(row) : row->native, *name;
     size_t n;
+    if (!strchr(names, ' ') && *names != *rest) return false;
     for (*part = 0; (n = word(names, *part, &name)); ++*part) {
         if (strncmp(rest, name, n)) continue;
         for (int i = 0; i < 2; i++) {
@@ -112,23 +119,41 @@ static bool match_row(const lt_layout_view *v, const lt_layout_row *row, const c
 static bool write_path(const char *prefix, unsigned index, const char *name, size_t n,
     char *dst, size_t size)
 {
-    int head = (int)strcspn(prefix, "#"), length;
-    if (prefix[head])
-        length = snprintf(dst, size, "%.*s%u%s%.*s", head, prefix, index,
-            prefix + head + 1, (int)n, name);
-    else
-        length = snprintf(dst, size, "%s%.*s", prefix, (int)n, name);
-    return length >= 0 && (size_t)length < size;
+    size_t head = strcspn(prefix, "#"), left = strlen(prefix) - head;
+    char number[12] = "";
+    if (left) {
+        snprintf(number, sizeof number, "%u", index);
+        left--;
+    }
+    size_t digits = strlen(number);
+    if (head + digits + left + n >= size) return false;
+    memcpy(dst, prefix, head);
+    memcpy(dst + head, number, digits);
+    memcpy(dst + head + digits, prefix + strlen(prefix) - left, left);
+    memcpy(dst + head + digits + left, name, n);
+    dst[head + digits + left + n] = '\0';
+    return true;
+}
+
+/* Told by the last characters before the index: names of many groups begin alike. */
+static bool may_begin(const char *name, size_t size, const char *head, size_t n)
+{
+    if (n > size) return false;
+    if (n > 2 && (name[n - 2] != head[n - 2] || name[n - 1] != head[n - 1])) return false;
+    return !memcmp(name, head, n);
 }
 
 static bool find_named(
     const lt_layout_view *view, const char *name, lt_layout_place *place)
 {
+    size_t size = strlen(name);
     for (size_t g = 0; view->layout->groups[g].native; g++) {
         const lt_layout_group *group = &view->layout->groups[g];
         unsigned index, part;
         bool bias;
-        const char *rest = match_group(group_name(group, view->is_public), name, &index);
+        const char *head = group_name(group, view->is_public);
+        if (!may_begin(name, size, head, view->heads[g])) continue;
+        const char *rest = match_group(head, name, &index);
         if (!rest || !spans(group, index, view->blocks[g])) continue;
         for (const lt_layout_row *row = group->rows; row->native; row++) {
             if (!match_row(view, row, rest, &part, &bias)) continue;

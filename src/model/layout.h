@@ -71,6 +71,7 @@ typedef struct lt_layout {
 typedef struct lt_layout_view {
     const lt_layout *layout;
     bool is_public;
+    unsigned char heads[LT_MAX_GROUPS]; /* characters of the name before its index */
     unsigned blocks[LT_MAX_GROUPS]; /* of the kind, for groups that span some of them */
 } lt_layout_view;
 
