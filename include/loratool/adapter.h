@@ -43,6 +43,7 @@ typedef struct lt_consumer {
     const char *families[4]; /* ids of those it loads adapters of; none: of all */
     const char *without;     /* id of a component that it loads none into, or NULL */
     uint64_t least_rank;     /* smaller ones are read wrongly; 0: none are */
+    bool only_standard;      /* with other modules it does not know a file */
     bool folder;             /* it loads folders */
 } lt_consumer;
 const lt_consumer *lt_consumer_by_id(const char *id); /* NULL when there is none */

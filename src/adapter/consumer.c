@@ -18,6 +18,12 @@ static const lt_consumer consumers[] = {
     { .id = "sd-scripts", .title = "sd-scripts", .dialect = "kohya" },
     { .id = "diffusers", .title = "diffusers", .dialect = "diffusers", .without = "te3" },
     { .id = "peft", .title = "PEFT", .dialect = "peft", .folder = true },
+    /* It tells a file of FLUX.1 by names that are all in its blocks. */
+    { .id = "invoke",
+        .title = "InvokeAI",
+        .dialect = "kohya",
+        .families = { "sd1", "sd2", "sdxl", "flux" },
+        .only_standard = true },
     /* It takes a down factor of one row for one of as many as it has columns. */
     { .id = "sd.cpp",
         .title = "stable-diffusion.cpp",

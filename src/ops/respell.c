@@ -121,6 +121,8 @@ static lt_status place_leaf(struct respelling *z, size_t module, const lt_site *
     const char *without = z->consumer ? z->consumer->without : NULL;
     if (without && !strcmp(without, lt_component_id(leaf->component)))
         return note_unnamed(z, module, "it is not loaded into this part there", err);
+    if (z->consumer && z->consumer->only_standard && !leaf->standard)
+        return note_unnamed(z, module, "a file with this module is not known there", err);
     if (!leaf->native_rows)
         return note_unnamed(z, module, "the base lacks parts of the fused module", err);
     uint64_t out =
@@ -381,8 +383,8 @@ static lt_status open_inputs(struct respelling *z, lt_error *err)
     z->consumer = o->consumer ? lt_consumer_by_id(o->consumer) : NULL;
     if (o->consumer && !z->consumer)
         return lt_error_set(err, LT_ERR_ARG,
-            "unknown program '%s' (a1111, forge, comfyui, sd-scripts, diffusers, peft or "
-            "sd.cpp)",
+            "unknown program '%s' (a1111, forge, comfyui, sd-scripts, diffusers, peft, "
+            "invoke or sd.cpp)",
             o->consumer);
     z->dialect = lt_dialect_by_id(z->consumer ? z->consumer->dialect : o->to);
     if (!z->dialect)

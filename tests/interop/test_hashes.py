@@ -85,9 +85,9 @@ def large_pair(folder):
     base = sd_base(torch.float32)
     tuned = {n: t + torch.randn(t.shape) if t.is_floating_point() else t for n, t in base.items()}
     for tensors, name in ((base, "base"), (tuned, "tuned")):
-        for i in range(12):
+        for i in range(3, 12):  # the blocks that have attention
             block = f"model.diffusion_model.output_blocks.{i}.1.transformer_blocks.0."
-            tensors[f"{block}ff.net.2.weight"] = torch.randn(320, 320)
+            tensors[f"{block}ff.net.2.weight"] = torch.randn(440, 440)
         save_file(tensors, folder / f"{name}.safetensors")
     return folder / "base.safetensors", folder / "tuned.safetensors"
 

@@ -85,7 +85,7 @@ for model in native public; do
 done
 
 # What a program needs decides the dialect.
-for program in a1111=kohya sd-scripts=kohya comfyui=comfyui diffusers=diffusers; do
+for program in a1111=kohya invoke=kohya sd-scripts=kohya comfyui=comfyui diffusers=diffusers; do
     run 0 convert "$sd/lora.safetensors" --for ${program%=*} --base "$sd/base.safetensors" \
         -o for.safetensors -f --json
     check test "$(field stdout .to)" = ${program#*=}
@@ -96,6 +96,17 @@ run 2 convert "$llm/lora" --for peft --base "$llm/base/model.safetensors" -o x.s
 err "PEFT loads adapters from folders"
 run 3 convert fused.safetensors --for a1111 --base native.safetensors -o x.safetensors
 err "loads no adapters of FLUX.1"
+# InvokeAI knows a file of FLUX.1 by its blocks; img_in and the like are not in them.
+check "$LORATOOL_SYNTH" "flux:$mini" --tune-of native.safetensors -o tuned.safetensors
+run 0 extract --base native.safetensors --tuned tuned.safetensors --all-modules -r 2 \
+    -o all.safetensors -q
+run 3 convert all.safetensors --for invoke --base native.safetensors -o x.safetensors
+err "a file with this module is not known there"
+run 0 convert all.safetensors --for invoke --base native.safetensors --allow-unmatched \
+    -o blocks.safetensors -q
+run 0 info -t blocks.safetensors
+grep -v -c "_blocks_" stdout >others || :
+check test "$(cat others)" = 0
 run 2 convert fused.safetensors --for nobody --base native.safetensors -o x.safetensors
 err "unknown program 'nobody'"
 run 2 convert fused.safetensors --for forge --to kohya --base native.safetensors -o x.safetensors
