@@ -16,7 +16,7 @@ void *lt_arena_alloc(lt_arena *arena, uint64_t size, lt_error *err);
 char *lt_arena_strdup(lt_arena *arena, const char *s, lt_error *err);
 char *lt_arena_strndup(lt_arena *arena, const char *s, size_t n, lt_error *err);
 /* One behind the other. */
-char *lt_arena_join(lt_arena *arena, const char *a, const char *b, lt_error *err);
+char *lt_arena_join(lt_arena *arena, const char *left, const char *right, lt_error *err);
 char *lt_arena_printf(lt_arena *arena, lt_error *err, const char *fmt, ...)
     LT_PRINTF(3, 4);
 void lt_arena_release(lt_arena *arena);
