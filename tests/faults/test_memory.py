@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from faults import *
 
-SHOWN = 150  # a command and way of failing, spread evenly, unless LORATOOL_FAULTS=all
+SHOWN = 100  # a command and way of failing, spread evenly, unless LORATOOL_FAULTS=all
 
 
 def places(n):
