@@ -54,6 +54,8 @@ void lt_abandon_hold(sigset_t *before)
     sigaddset(&ending, SIGTERM);
     sigaddset(&ending, SIGHUP);
     sigaddset(&ending, SIGQUIT);
+    sigaddset(&ending, SIGPIPE);
+    sigaddset(&ending, SIGXCPU);
     pthread_sigmask(SIG_BLOCK, &ending, before);
 }
 

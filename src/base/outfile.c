@@ -310,13 +310,21 @@ lt_status lt_outfile_place(lt_outfile *f, lt_error *err)
         f->state = PLACED;
         return LT_OK;
     }
-    if (!renameat2(AT_FDCWD, f->temp, AT_FDCWD, f->path, RENAME_EXCHANGE)) {
-        f->state = EXCHANGED;
-        return LT_OK;
+    if (!access(f->path, F_OK)) {
+        /* From the exchange on the temporary name is the old file's: a crash must not
+         * take it for what is to go. */
+        lt_abandon_forget(f->temp);
+        if (!renameat2(AT_FDCWD, f->temp, AT_FDCWD, f->path, RENAME_EXCHANGE)) {
+            f->state = EXCHANGED;
+            return LT_OK;
+        }
+        int sys = errno;
+        lt_abandon_remember(f->temp);
+        errno = sys;
+        /* Where the file system cannot exchange names, or it went meanwhile. */
+        if (sys != EINVAL && sys != ENOSYS && sys != ENOENT) return rename_failed(f, err);
     }
-    /* Nothing is there to exchange, or the file system cannot. */
-    bool plain = errno == ENOENT || errno == EINVAL || errno == ENOSYS;
-    if (!plain || rename(f->temp, f->path)) return rename_failed(f, err);
+    if (rename(f->temp, f->path)) return rename_failed(f, err);
     f->state = PLACED;
     return LT_OK;
 }
