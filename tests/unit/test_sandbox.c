@@ -25,11 +25,11 @@ static int inside(void)
 {
     pthread_t thread;
     int number = 1;
-    char *no_args[] = { NULL };
+    char word[] = "true", *args[] = { word, NULL }, *none[] = { NULL };
     if (!lt_sandbox_enter()) return NONE;
     if (socket(AF_INET, SOCK_STREAM, 0) != -1 || errno != EPERM) return 1;
     if (socket(AF_UNIX, SOCK_STREAM, 0) != -1 || errno != EPERM) return 2;
-    if (execve("/bin/true", no_args, no_args) != -1 || errno != EPERM) return 3;
+    if (execve("/bin/true", args, none) != -1 || errno != EPERM) return 3;
     if (fork() != -1 || errno != EPERM) return 4;
     if (system("true") != -1 && system("true") == 0) return 5;
     if (pthread_create(&thread, NULL, add_one, &number)) return 6;
