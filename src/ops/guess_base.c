@@ -11,8 +11,9 @@
 /* How an adapter goes with a family. */
 struct fit {
     lt_guess guess;
-    size_t modules; /* that fit, shapes included */
-    bool complete;  /* the model has no more modules that differ from them in numbers */
+    size_t modules;         /* that fit, shapes included */
+    unsigned standing;      /* 0: not all do; more, the more speaks for it beside that */
+    const lt_family *rival; /* of the same standing, with other names; or NULL */
 };
 
 struct search {
@@ -117,7 +118,8 @@ static lt_status count_alike(const struct fit *f, const lt_map *kinds, lt_arena 
 
 /* An adapter mostly changes all modules of a kind: the model that has no more of them is
  * the one it was made for. */
-static lt_status find_complete(const struct search *s, struct fit *f, lt_error *err)
+static lt_status find_complete(
+    const struct search *s, const struct fit *f, bool *complete, lt_error *err)
 {
     lt_arena arena = { 0 };
     lt_map kinds = { 0 }, seen = { 0 };
@@ -134,7 +136,7 @@ static lt_status find_complete(const struct search *s, struct fit *f, lt_error *
         }
     }
     if (!st) st = count_alike(f, &kinds, &arena, &alike, err);
-    f->complete = changed == alike;
+    *complete = changed == alike;
     lt_map_release(&kinds);
     lt_map_release(&seen);
     lt_arena_release(&arena);
@@ -179,34 +181,28 @@ static bool is_named_by_metadata(const struct search *s, const lt_family *family
     return architecture && n && !strncmp(architecture, family->architecture, n);
 }
 
-static lt_status refuse_two(
-    const struct search *s, const struct fit *a, const struct fit *b, lt_error *err)
+static lt_status find_standing(const struct search *s, struct fit *f, lt_error *err)
 {
-    const lt_family *x = lt_model_family(a->guess.model);
-    const lt_family *y = lt_model_family(b->guess.model);
-    lt_error_set(err, LT_ERR_MISMATCH,
-        "its modules fit %s as well as %s: say which with --family %s or --family %s, or "
-        "give --base",
-        x->title, y->title, x->id, y->id);
-    return lt_error_where(err, "%s", lt_adapter_path(s->adapter));
+    bool complete = false;
+    if (f->modules < lt_adapter_module_count(s->adapter)) return LT_OK;
+    lt_status st = find_complete(s, f, &complete, err);
+    bool told = is_named_by_metadata(s, lt_model_family(f->guess.model));
+    f->standing = 1 + complete + 2 * told;
+    return st;
 }
 
-/* Of two families that all modules fit, best becomes the one made for them. */
-static lt_status compare(
-    const struct search *s, struct fit *best, struct fit *other, lt_error *err)
+/* best becomes the other where more speaks for it. */
+static void consider(const struct search *s, struct fit *best, struct fit *other)
 {
-    bool told = is_named_by_metadata(s, lt_model_family(best->guess.model));
-    bool other_told = is_named_by_metadata(s, lt_model_family(other->guess.model));
-    bool better = other_told && !told;
-    if (told == other_told && !name_alike(s, best, other)) {
-        if (best->complete == other->complete) return refuse_two(s, best, other, err);
-        better = other->complete;
+    bool more_fit = !best->guess.model || other->modules > best->modules;
+    if (other->standing > best->standing || (!best->standing && more_fit)) {
+        struct fit swap = *best;
+        *best = *other;
+        *other = swap;
+    } else if (other->standing && other->standing == best->standing
+        && !name_alike(s, best, other)) {
+        best->rival = lt_model_family(other->guess.model);
     }
-    if (!better) return LT_OK;
-    struct fit swap = *best;
-    *best = *other;
-    *other = swap;
-    return LT_OK;
 }
 
 static bool may_be(const struct search *s, const lt_family *family)
@@ -217,25 +213,22 @@ static bool may_be(const struct search *s, const lt_family *family)
 
 static lt_status find_family(const struct search *s, struct fit *best, lt_error *err)
 {
-    size_t all = lt_adapter_module_count(s->adapter);
     lt_status st = LT_OK;
     for (size_t i = 0; lt_families[i] != &lt_family_unknown && !st; i++) {
         struct fit f = { 0 };
         if (!may_be(s, lt_families[i])) continue;
         st = fit_family(s, lt_families[i], &f, err);
-        bool whole = !st && f.modules == all;
-        if (whole) st = find_complete(s, &f, err);
-        if (whole && !st && best->modules == all) {
-            st = compare(s, best, &f, err);
-        } else if (!st && f.guess.model
-            && (!best->guess.model || f.modules > best->modules)) {
-            struct fit swap = *best;
-            *best = f;
-            f = swap;
-        }
+        if (!st) st = find_standing(s, &f, err);
+        if (!st) consider(s, best, &f);
         lt_guess_release(&f.guess);
     }
-    return st;
+    if (st || !best->rival) return st;
+    const lt_family *family = lt_model_family(best->guess.model);
+    lt_error_set(err, LT_ERR_MISMATCH,
+        "its modules fit %s as well as %s: say which with --family %s or --family %s, or "
+        "give --base",
+        family->title, best->rival->title, family->id, best->rival->id);
+    return lt_error_where(err, "%s", lt_adapter_path(s->adapter));
 }
 
 /* ---- modules that are named by their own paths --------------------------------------
@@ -320,7 +313,7 @@ lt_status lt_guess_base(lt_guess *guess, const lt_adapter *adapter, const char *
     bool own = !family && !lt_outline_exists(told) && has_own_paths(adapter);
     bool known = told != &lt_family_unknown;
     if (!st && !(own && known)) st = find_family(&s, &best, err);
-    bool fits = best.guess.model && best.modules == lt_adapter_module_count(adapter);
+    bool fits = best.standing > 0;
     if (!st && !fits && own) {
         lt_guess_release(&best.guess);
         return take_own_paths(guess, adapter, told, err);

@@ -93,6 +93,11 @@ def test_refusals(work):
     named = convert(work / "few.safetensors", "kohya", out, "--family", "flux")
     check(named == convert(work / "few.safetensors", "kohya", out, "--base", base),
           "--family and --base differ")
+    # What the trainer wrote down decides, wherever that family stands among those that fit.
+    save_file(few, work / "named.safetensors", {"ss_base_model_version": "flux1"})
+    done = report("convert", work / "named.safetensors", "--to", "comfyui", "-o",
+                  work / "named.out")
+    check(done["family"] == "flux", f"the metadata was overlooked: {done['family']}")
     odd = {k: v[:, :-1].contiguous() if ".lora_A." in k else v for k, v in few.items()}
     save_file(odd, work / "odd.safetensors")
     done = loratool("convert", work / "odd.safetensors", "--to", "kohya", "-o",
