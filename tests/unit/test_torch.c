@@ -210,6 +210,35 @@ static void test_written(void)
     remove(path);
 }
 
+static lt_status write_empty(unsigned n_dims, const uint64_t *shape, lt_error *err)
+{
+    lt_writer *w = NULL;
+    lt_output output = { .path = path, .format = "torch", .overwrite = true };
+    lt_status st = lt_writer_new(&w, &output, err);
+    if (!st) st = lt_writer_add(w, "a", LT_F16, n_dims, shape, NULL, err);
+    if (!st) st = lt_writer_begin(w, LT_ORDER_GIVEN, err);
+    if (!st) st = lt_writer_commit(w, err);
+    lt_writer_close(w);
+    return st;
+}
+
+/* Sizes beside a zero may be as large as they like. */
+static void test_empty(void)
+{
+    static const uint64_t large[] = { 2, 0, 2000000000, 4, UINT64_C(1) << 32 };
+    static const uint64_t outside[] = { 0, UINT64_C(1) << 63 };
+    lt_error err = LT_ERROR_INIT;
+    lt_store *s = NULL;
+    temp_path(path, sizeof path, "empty.pt");
+    CHECK(!write_empty(5, large, &err));
+    if (CHECK(!lt_store_open(&s, path, &err)))
+        CHECK(!memcmp(lt_store_at(s, 0)->shape, large, sizeof large));
+    lt_store_close(s);
+    remove(path);
+    CHECK(write_empty(2, outside, &err) == LT_ERR_MISMATCH && strstr(err.msg, "'a'"));
+    CHECK(remove(path)); /* it never was there */
+}
+
 static void test_not_written(void)
 {
     lt_writer *w = NULL;
@@ -233,6 +262,7 @@ int main(void)
         TEST(test_aliases),
         TEST(test_training),
         TEST(test_written),
+        TEST(test_empty),
         TEST(test_not_written),
     };
     return RUN_TESTS(tests);
