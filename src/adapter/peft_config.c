@@ -297,7 +297,7 @@ static bool set_patterns(cJSON *object, const char *name, const lt_peft_entry *e
     return set_item(object, name, patterns);
 }
 
-static bool set_targets(cJSON *object, const lt_peft_entry *e, size_t n)
+static bool list_modules(cJSON *object, const lt_peft_entry *e, size_t n)
 {
     cJSON *targets = cJSON_CreateArray();
     bool ok = targets != NULL;
@@ -354,7 +354,7 @@ static bool fill(cJSON *o, const lt_peft_entry *e, size_t n, bool fan, bool caus
         && set_item(o, "use_rslora", cJSON_CreateFalse())
         && set_default(o, "use_dora", cJSON_CreateFalse())
         && set_patterns(o, "rank_pattern", e, n, false, r)
-        && set_patterns(o, "alpha_pattern", e, n, true, alpha) && set_targets(o, e, n)
+        && set_patterns(o, "alpha_pattern", e, n, true, alpha) && list_modules(o, e, n)
         && sort_members(o);
 }
 

@@ -13,7 +13,7 @@ enum expect { VALUE, VALUE_OR_END, KEY, KEY_OR_END, COLON, COMMA_OR_END };
 
 struct checker {
     const unsigned char *p, *end, *start;
-    uint64_t base, values;
+    uint64_t base, values, max_values;
     lt_json_tape *tape; /* NULL: only check */
     lt_error *err;
     int depth;
@@ -200,9 +200,9 @@ static lt_status check_key(struct checker *c)
 /* Checks a value that is not a container, or opens one. */
 static lt_status check_value(struct checker *c, enum expect *next)
 {
-    if (++c->values > lt_limit(LT_LIMIT_JSON_VALUES))
+    if (++c->values > c->max_values)
         return lt_error_at(c->err, LT_ERR_LIMIT, c->base + (uint64_t)(c->p - c->start),
-            "JSON holds over %llu values", lt_limit(LT_LIMIT_JSON_VALUES));
+            "JSON holds over %llu values", (unsigned long long)c->max_values);
     *next = COMMA_OR_END;
     if (*c->p == '"') return check_string(c);
     if (*c->p == '-' || (*c->p >= '0' && *c->p <= '9')) return check_number(c);
@@ -250,6 +250,7 @@ static lt_status check_step(struct checker *c, enum expect *want)
 
 static lt_status check_text(struct checker *c)
 {
+    c->max_values = lt_limit(LT_LIMIT_JSON_VALUES);
     enum expect want = VALUE;
     do {
         skip_space(c);

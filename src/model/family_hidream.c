@@ -19,12 +19,7 @@ static bool hidream_rename(const char *name, lt_rename *out)
 }
 
 #define HIDREAM_PARTS                                                                    \
-    DIT_CLIP("te1", "text encoder 1 (CLIP-L)", "text_encoders.clip_l.transformer.",      \
-        "text_encoder.", "lora_te1_"),                                                   \
-        DIT_CLIP("te2", "text encoder 2 (CLIP-G)", "text_encoders.clip_g.transformer.",  \
-            "text_encoder_2.", "lora_te2_"),                                             \
-        DIT_ENCODER("te3", "text encoder 3 (T5)", "text_encoders.t5xxl.transformer.",    \
-            "text_encoder_3.", "lora_te3_"),                                             \
+    DIT_SD3_ENCODERS,                                                                    \
         DIT_ENCODER("te4", "text encoder 4 (LLaMA)", "text_encoders.llama.transformer.", \
             "text_encoder_4.", "lora_te4_"),                                             \
         DIT_VAE

@@ -2,16 +2,10 @@
 /* Stable Diffusion 3 and 3.5. */
 #include "model/family_dit.h"
 
-#define ENCODERS                                                                        \
-    DIT_CLIP("te1", "text encoder 1 (CLIP-L)", "text_encoders.clip_l.transformer.",     \
-        "text_encoder.", "lora_te1_"),                                                  \
-        DIT_CLIP("te2", "text encoder 2 (CLIP-G)", "text_encoders.clip_g.transformer.", \
-            "text_encoder_2.", "lora_te2_"),                                            \
-        DIT_ENCODER("te3", "text encoder 3 (T5)", "text_encoders.t5xxl.transformer.",   \
-            "text_encoder_3.", "lora_te3_"),                                            \
-        DIT_VAE,                                                                        \
-    {                                                                                   \
-        0                                                                               \
+#define ENCODERS               \
+    DIT_SD3_ENCODERS, DIT_VAE, \
+    {                          \
+        0                      \
     }
 
 static const char *const standard[] = { "joint_blocks.", "transformer_blocks.", NULL };

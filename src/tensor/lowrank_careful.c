@@ -2,25 +2,12 @@
 /* The careful way of lowrank_core.h: QR of both factors and the SVD of the core. */
 #include "tensor/lowrank_core.h"
 
+#include "tensor/elements.h"
 #include "tensor/linalg.h"
 
 #include <float.h>
 #include <math.h>
 #include <string.h>
-
-static double dot(const double *x, const double *y, size_t n)
-{
-    double sum = 0;
-    for (size_t i = 0; i < n; i++)
-        sum += x[i] * y[i];
-    return sum;
-}
-
-static void narrow(float *dst, const double *src, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        dst[i] = (float)src[i];
-}
 
 /* Orthogonal-times-small form of x (r rows of length n): rows becomes orthonormal rows
  * (p x n), l the r x p factor with x = l rows; p = min(r, n). */
@@ -70,10 +57,10 @@ lt_status lt_lowrank_core(
     double *out = lt_scratch_get(scratch, 6, (m > n ? m : n) * k, sizeof *out, err);
     if (!out) return LT_ERR_NOMEM;
     lt_gemm_f64(m, k, pb, 1, (lt_matd){ bt, m, true }, (lt_matd){ u, p, false }, 0, out);
-    narrow(c->b_out, out, m * k);
+    lt_narrow(c->b_out, out, m * k);
     lt_gemm_f64(
         k, n, pa, 1, (lt_matd){ vt, pa, false }, (lt_matd){ c->a, n, false }, 0, out);
-    narrow(c->a_out, out, k * n);
+    lt_narrow(c->a_out, out, k * n);
     return LT_OK;
 }
 
@@ -92,7 +79,7 @@ static lt_status distance_by_qr(size_t m, size_t n, size_t r, double *ct, double
     if (st) return st;
     lt_gemm_f64(
         pc, pd, r, 1, (lt_matd){ lc, pc, true }, (lt_matd){ ld, pd, false }, 0, x);
-    *distance = dot(x, x, pc * pd);
+    *distance = lt_dot_f64(x, x, pc * pd);
     return LT_OK;
 }
 
@@ -104,10 +91,10 @@ static lt_status distance_dense(size_t m, size_t n, lt_pair p, lt_pair q,
     if (!x) return LT_ERR_NOMEM;
     lt_gemm_f64(
         m, n, p.r, 1, (lt_matd){ p.b, p.r, false }, (lt_matd){ p.a, n, false }, 0, x);
-    *energy = dot(x, x, m * n);
+    *energy = lt_dot_f64(x, x, m * n);
     lt_gemm_f64(
         m, n, q.r, -1, (lt_matd){ q.b, q.r, false }, (lt_matd){ q.a, n, false }, 1, x);
-    *distance = dot(x, x, m * n);
+    *distance = lt_dot_f64(x, x, m * n);
     return LT_OK;
 }
 
@@ -136,10 +123,10 @@ lt_status lt_pair_distance(size_t m, size_t n, lt_pair p, lt_pair q, double *dis
     lt_mirror_upper(r, gc);
     lt_mirror_upper(r, gd);
     /* || c d ||^2 = trace((c^T c)(d d^T)) */
-    *distance = dot(gc, gd, r * r);
+    *distance = lt_dot_f64(gc, gd, r * r);
     *energy = 0;
     for (size_t i = 0; i < p.r; i++)
-        *energy += dot(gc + i * r, gd + i * r, p.r);
+        *energy += lt_dot_f64(gc + i * r, gd + i * r, p.r);
     /* The traces cancel where columns of b and rows of a are long and their product is
      * not: what roundings are relative to is the sum of |b_i| |a_i|, squared. */
     double reach = 0;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "tensor/lowrank_core.h"
 
+#include "tensor/elements.h"
 #include "tensor/linalg.h"
 
 #include <float.h>
@@ -12,26 +13,6 @@ enum slot { S_GRAM_B, S_GRAM_A, S_STRIP, S_L, S_W, S_H, S_VALUES, S_TURN };
 
 /* Of a factor lifted to double: half an L2. */
 #define STRIP_ELEMENTS ((size_t)1 << 16)
-
-static double dot(const double *x, const double *y, size_t n)
-{
-    double sum = 0;
-    for (size_t i = 0; i < n; i++)
-        sum += x[i] * y[i];
-    return sum;
-}
-
-static void widen(double *dst, const float *src, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        dst[i] = src[i];
-}
-
-static void narrow(float *dst, const double *src, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        dst[i] = (float)src[i];
-}
 
 /* dst (columns x rows) = src^T, the rows of src stride apart. */
 static void transpose(
@@ -67,7 +48,7 @@ static void widen_columns(
     double *dst, const float *a, size_t r, size_t n, size_t at, size_t now)
 {
     for (size_t i = 0; i < r; i++)
-        widen(dst + i * now, a + i * n + at, now);
+        lt_widen(dst + i * now, a + i * n + at, now);
 }
 
 static void gram_b(const lt_product *p, double *strip, double *g)
@@ -76,7 +57,7 @@ static void gram_b(const lt_product *p, double *strip, double *g)
     memset(g, 0, r * r * sizeof *g);
     for (size_t at = 0; at < p->m; at += step) {
         size_t now = lt_min_size(step, p->m - at);
-        widen(strip, p->b + at * r, now * r);
+        lt_widen(strip, p->b + at * r, now * r);
         lt_syrk_f64(r, now, (lt_matd){ strip, r, true }, g);
     }
     lt_mirror_upper(r, g);
@@ -155,7 +136,7 @@ static void judge(lt_grams *g, const lt_product *p)
         s += sqrt(x);
         apart += x;
     }
-    g->energy = square * dot(g->b, g->a, r * r);
+    g->energy = square * lt_dot_f64(g->b, g->a, r * r);
     g->reach = square * s * s;
     g->sure = g->energy > 1e-8 * g->reach && isfinite(g->reach);
     g->doubt = g->floats ? rough_unit(r) * (square * apart + g->energy)
@@ -262,13 +243,13 @@ static lt_status eig_floats(
     lt_status st = lt_eig_sym_f32(r, h, h + r * r, err);
     if (st) return st;
     for (size_t j = 0; j < k; j++)
-        widen(c->v + j * r, h + (r - 1 - j) * r, r);
+        lt_widen(c->v + j * r, h + (r - 1 - j) * r, r);
     double *image = c->turn_a, rest = 0;
     lt_gemm_f64(
         k, r, r, 1, (lt_matd){ c->v, r, false }, (lt_matd){ c->h, r, false }, 0, image);
     for (size_t j = 0; j < k; j++) {
-        double *v = c->v + j * r, *hv = image + j * r, square = dot(v, v, r);
-        c->values[j] = dot(v, hv, r) / square;
+        double *v = c->v + j * r, *hv = image + j * r, square = lt_dot_f64(v, v, r);
+        c->values[j] = lt_dot_f64(v, hv, r) / square;
         for (size_t i = 0; i < r; i++) {
             double x = hv[i] - c->values[j] * v[i];
             rest += x * x;
@@ -385,9 +366,9 @@ static void turn_floats(const struct core *c, const lt_product *p, const lt_trun
     /* Over the eigenvectors, which have served their turn. */
     /* cppcheck-suppress invalidPointerCast */
     float *turn_b = (float *)c->v, *turn_a = turn_b + k * r;
-    narrow(turn_a, c->turn_b, k * r);
+    lt_narrow(turn_a, c->turn_b, k * r);
     transpose(turn_b, turn_a, r, k, r);
-    narrow(turn_a, c->turn_a, k * r);
+    lt_narrow(turn_a, c->turn_a, k * r);
     lt_gemm_f32(p->m, k, r, 1, (lt_matf){ p->b, r, false }, (lt_matf){ turn_b, k, false },
         0, t->b);
     lt_gemm_f32(k, p->n, r, 1, (lt_matf){ turn_a, r, false },
@@ -406,16 +387,16 @@ static lt_status turn_doubles(const struct core *c, const lt_product *p,
     lt_matd turn_b = { c->turn_b, r, true }, turn_a = { c->turn_a, r, false };
     for (size_t at = 0; at < p->m; at += step) {
         size_t now = lt_min_size(step, p->m - at);
-        widen(strip, p->b + at * r, now * r);
+        lt_widen(strip, p->b + at * r, now * r);
         lt_gemm_f64(now, k, r, 1, (lt_matd){ strip, r, false }, turn_b, 0, out);
-        narrow(t->b + at * k, out, now * k);
+        lt_narrow(t->b + at * k, out, now * k);
     }
     for (size_t at = 0; at < p->n; at += step) {
         size_t now = lt_min_size(step, p->n - at);
         widen_columns(strip, p->a, r, p->n, at, now);
         lt_gemm_f64(k, now, r, 1, turn_a, (lt_matd){ strip, now, false }, 0, out);
         for (size_t j = 0; j < k; j++)
-            narrow(t->a + j * p->n + at, out + j * now, now);
+            lt_narrow(t->a + j * p->n + at, out + j * now, now);
     }
     return LT_OK;
 }
@@ -463,8 +444,8 @@ static void cross_b(const lt_product *p, const lt_product *q, double *strip, dou
     for (size_t at = 0; at < p->m; at += step) {
         size_t now = lt_min_size(step, p->m - at);
         for (size_t i = 0; i < now; i++) {
-            widen(strip + i * all, p->b + (at + i) * r, r);
-            widen(strip + i * all + r, q->b + (at + i) * k, k);
+            lt_widen(strip + i * all, p->b + (at + i) * r, r);
+            lt_widen(strip + i * all + r, q->b + (at + i) * k, k);
         }
         lt_gemm_f64(k, all, now, 1, (lt_matd){ strip + r, all, true },
             (lt_matd){ strip, all, false }, at ? 1 : 0, x);
@@ -498,8 +479,8 @@ static void sum_doubles(const lt_grams *g, const lt_product *p, const lt_product
     cross_a(p, q, strip, y);
     *in = (struct inner){ .doubt = g->doubt };
     for (size_t j = 0; j < k; j++) {
-        in->both += dot(x + j * all, y + j * all, r);
-        in->own += dot(x + j * all + r, y + j * all + r, k);
+        in->both += lt_dot_f64(x + j * all, y + j * all, r);
+        in->own += lt_dot_f64(x + j * all + r, y + j * all + r, k);
     }
 }
 
