@@ -140,7 +140,6 @@ extern const lt_respelling lt_respellings_unet[], lt_respellings_clip[],
 /* Among what sd-scripts trains. */
 bool lt_standard_unet(const char *path);
 bool lt_standard_clip(const char *path);
-bool lt_rename_gpt2(const char *name, lt_rename *out);
 
 /* Sets out to that path, not transposed; false when it is too long. */
 bool lt_rename_to(lt_rename *out, const char *fmt, ...) LT_PRINTF(2, 3);

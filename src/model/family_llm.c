@@ -3,7 +3,6 @@
  * wrappers are what a task head puts in front of the bare model's names or drops. */
 #include "model/family.h"
 
-#include <stdio.h>
 #include <string.h>
 
 static const char *const llama_wrappers[] = { "model.", "language_model.", NULL };
@@ -23,7 +22,7 @@ static const char *const t5_wrappers[] = { "transformer.", NULL };
     .is_main = true, .rename = how
 
 /* transformers' Conv1D (GPT-2) stores (in, out). */
-bool lt_rename_gpt2(const char *name, lt_rename *out)
+static bool rename_gpt2(const char *name, lt_rename *out)
 {
     size_t n = lt_stem_size(name, ".weight");
     if (!n || !lt_rename_to(out, "%.*s", (int)n, name)) return false;
@@ -83,7 +82,7 @@ static bool rename_neox(const char *name, lt_rename *out)
 }
 
 static const lt_component gpt2_components[] = {
-    { LLM_COMPONENT(gpt2_wrappers, lt_rename_gpt2) },
+    { LLM_COMPONENT(gpt2_wrappers, rename_gpt2) },
     { 0 },
 };
 static const lt_component bert_components[] = {

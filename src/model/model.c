@@ -242,8 +242,7 @@ static bool find_place(const lt_model *m, const lt_component *c, const lt_tensor
 }
 
 /* An embedding is not trained as a pair, nor is what the family's rename refuses; what
- * only the published form of a text encoder
- * has, no loader names. */
+ * only the published form of a text encoder has, no loader names. */
 static bool is_nameless(
     const lt_component *c, const char *native, const lt_layout_place *place)
 {

@@ -83,6 +83,16 @@ static lt_status get_item(struct relaying *z, const struct passage *p, const cha
     return st;
 }
 
+/* One that is made of a single piece. */
+static lt_status get_sole_item(struct relaying *z, const struct passage *p,
+    const char *path, struct item **item, lt_error *err)
+{
+    lt_status st = get_item(z, p, path, item, err);
+    if (st || !(*item)->n_slices) return st;
+    lt_error_set(err, LT_ERR_MISMATCH, "is a second '%s'", (*item)->name);
+    return lt_store_blame(z->store, p->tensor, err);
+}
+
 /* ---- from the published layout ------------------------------------------------------
  */
 
@@ -115,11 +125,7 @@ static lt_status cut(struct relaying *z, const struct passage *p, lt_error *err)
             return lt_store_blame(z->store, t, err);
         }
         if (!lt_layout_public_name(place, part, path, sizeof path)) continue;
-        st = get_item(z, p, path, &item, err);
-        if (!st && item->n_slices) {
-            lt_error_set(err, LT_ERR_MISMATCH, "is a second '%s'", item->name);
-            st = lt_store_blame(z->store, t, err);
-        }
+        st = get_sole_item(z, p, path, &item, err);
         if (st) return st;
         item->parts = 1;
         item->rows = rows;
@@ -208,7 +214,7 @@ static lt_status copy_whole(
     struct relaying *z, const struct passage *p, const char *name, lt_error *err)
 {
     struct item *item = NULL;
-    lt_status st = get_item(z, p, name, &item, err);
+    lt_status st = get_sole_item(z, p, name, &item, err);
     if (st) return st;
     item->parts = 1;
     item->rows = z->to_public ? rows_of(p->tensor) : 0;
