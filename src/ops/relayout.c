@@ -163,6 +163,33 @@ static int by_part(const void *a, const void *b)
     return x->part < y->part ? -1 : x->part > y->part;
 }
 
+/* All of one tensor, in its order. */
+static bool is_copied_whole(const struct item *item)
+{
+    unsigned flags = item->row ? item->row->flags : 0;
+    return item->n_slices == 1 && item->rows == rows_of(item->slices[0].from)
+        && !(flags & LT_ROW_SWAP);
+}
+
+static bool is_transposed(const struct item *item)
+{
+    return item->row && item->row->flags & LT_ROW_TRANSPOSED && item->like->n_dims == 2;
+}
+
+/* Types under a byte are packed: what is moved must begin at one. */
+static lt_status check_pieces(
+    const struct relaying *z, const struct item *item, lt_error *err)
+{
+    const lt_tensor *t = item->like;
+    unsigned bits = lt_dtype_get(t->dtype)->bits;
+    uint64_t moved = is_transposed(item) ? 1 : rows_of(t) ? t->count / rows_of(t) : 0;
+    if (moved % 8 * bits % 8 == 0) return LT_OK;
+    if (is_copied_whole(item) && !is_transposed(item)) return LT_OK;
+    lt_error_set(err, LT_ERR_MISMATCH, "cannot be cut: its %s values share bytes",
+        lt_dtype_get(t->dtype)->name);
+    return lt_store_blame(z->store, t, err);
+}
+
 static lt_status complete(struct relaying *z, struct item *item, lt_error *err)
 {
     qsort(item->slices, item->n_slices, sizeof *item->slices, by_part);
@@ -174,12 +201,11 @@ static lt_status complete(struct relaying *z, struct item *item, lt_error *err)
             item->n_slices, item->parts, item->name);
         return lt_store_blame(z->store, item->like, err);
     }
-    if (z->to_public) return LT_OK;
-    for (size_t i = 0; i < item->n_slices; i++) {
+    for (size_t i = 0; i < item->n_slices && !z->to_public; i++) {
         item->slices[i].at = item->rows;
         item->rows += item->slices[i].rows;
     }
-    return LT_OK;
+    return check_pieces(z, item, err);
 }
 
 /* ---- where a tensor goes ------------------------------------------------------------
@@ -404,11 +430,10 @@ static lt_status write_item(
     uint64_t row = row_bytes(item->like);
     unsigned flags = item->row ? item->row->flags : 0;
     bool swapped = flags & LT_ROW_SWAP;
-    lt_status st = LT_OK;
     const lt_tensor *t = item->slices[0].from;
-    if (flags & LT_ROW_TRANSPOSED && t->n_dims == 2)
-        return write_transposed(z, item, err);
-    if (item->n_slices == 1 && item->rows == rows_of(t) && !swapped)
+    lt_status st = LT_OK;
+    if (is_transposed(item)) return write_transposed(z, item, err);
+    if (is_copied_whole(item))
         return copy_bytes(z, item, &item->slices[0], 0, 0, t->size, room, err);
     for (size_t i = 0; i < item->n_slices && !st; i++) {
         const struct slice *s = &item->slices[i];

@@ -30,6 +30,20 @@ err "the folder holds several models"
 make four.safetensors '{"a":{"dtype":"F4","shape":[2],"data_offsets":[0,1]}}' a
 run 1 convert four.safetensors -o x.pt
 err "tensor 'a': torch files cannot hold dtype F4"
+# Packed values are not torn apart, neither by a transpose nor where q, k and v part.
+four='{"text_projection":{"dtype":"F4","shape":[4,4],"data_offsets":[0,8]},
+"token_embedding.weight":{"dtype":"F16","shape":[8,4],"data_offsets":[8,72]},
+"transformer.resblocks.0.attn.in_proj_weight":
+{"dtype":"F16","shape":[12,4],"data_offsets":[72,168]}'
+bytes=$(printf '%0168d' 0)
+make clip.safetensors "$four}" "$bytes"
+run 3 convert --to diffusers clip.safetensors -o x.safetensors
+err "clip.safetensors: tensor 'text_projection': cannot be cut: its F4 values share bytes"
+four=$(printf %s "$four" | sed 's/"F4"/"U8"/; s/4,4/2,4/')
+make clip.safetensors "$four"',"transformer.resblocks.0.attn.in_proj_bias":
+{"dtype":"F4","shape":[12],"data_offsets":[168,174]}}' "${bytes}abcdef"
+run 3 convert --to diffusers clip.safetensors -o x.safetensors
+err "cannot be cut: its F4 values share bytes"
 # Merging into a pickle that would run code, or out of one.
 printf '\200\002}q\000U\001aq\001cos\nsystem\nq\002U\001bq\003\205q\004Rq\005s.' >pickle
 if command -v zip >/dev/null; then
