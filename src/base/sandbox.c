@@ -5,17 +5,8 @@
 #define _GNU_SOURCE /* CLONE_THREAD */
 #include "base/sandbox.h"
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) \
-    || __has_feature(memory_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-
 #if defined(__linux__) && (defined(__x86_64__) || defined(__aarch64__)) \
-    && !defined(SANITIZED)
+    && !defined(LT_SANITIZED)
 
 #include <errno.h>
 #include <linux/audit.h>
@@ -23,8 +14,10 @@
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <stddef.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
 #ifdef __x86_64__
 #define ARCHITECTURE AUDIT_ARCH_X86_64
@@ -41,9 +34,10 @@
 /* The next statement is for that value, or for those from it on, only. */
 #define IF_EQUAL(value) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, 0, 1)
 #define IF_FROM(value) BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, value, 0, 1)
+#define FOR_ITSELF 0xffffffffu /* no process has that number */
 #define DENY(call) IF_EQUAL(SYS_##call), FAIL(EPERM)
 
-static struct sock_filter filter[] = {
+static const struct sock_filter rules[] = {
     LOAD(arch),
     BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ARCHITECTURE, 1, 0),
     RETURN(SECCOMP_RET_KILL_PROCESS),
@@ -61,6 +55,12 @@ static struct sock_filter filter[] = {
     DENY(process_vm_readv),
     DENY(process_vm_writev),
     DENY(kcmp),
+    DENY(tkill),
+    DENY(rt_sigqueueinfo),
+    DENY(rt_tgsigqueueinfo),
+#ifdef SYS_pidfd_send_signal
+    DENY(pidfd_send_signal),
+#endif
     DENY(unshare),
     DENY(setns),
     /* the network */
@@ -71,6 +71,23 @@ static struct sock_filter filter[] = {
     DENY(listen),
     DENY(accept),
     DENY(accept4),
+/* what stands beside the contents of files, and contents by name */
+#ifdef SYS_chmod
+    DENY(chmod),
+    DENY(chown),
+    DENY(lchown),
+#endif
+    DENY(fchmod),
+    DENY(fchmodat),
+    DENY(fchown),
+    DENY(fchownat),
+    DENY(setxattr),
+    DENY(lsetxattr),
+    DENY(fsetxattr),
+    DENY(removexattr),
+    DENY(lremovexattr),
+    DENY(fremovexattr),
+    DENY(truncate),
     /* the system */
     DENY(mount),
     DENY(umount2),
@@ -87,6 +104,13 @@ static struct sock_filter filter[] = {
     DENY(request_key),
     DENY(keyctl),
     DENY(open_by_handle_at),
+    /* signals to others; FOR_ITSELF is filled in */
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_kill, 1, 0),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_tgkill, 0, 4),
+    LOAD(args[0]),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, FOR_ITSELF, 1, 0),
+    FAIL(EPERM),
+    RETURN(SECCOMP_RET_ALLOW),
     /* clone3 keeps its flags where no filter sees them; the C library then uses clone,
      * which may make threads only. */
     IF_EQUAL(SYS_clone3),
@@ -100,10 +124,15 @@ static struct sock_filter filter[] = {
 
 bool lt_sandbox_enter(void)
 {
+    struct sock_filter filter[sizeof rules / sizeof *rules];
     struct sock_fprog program = {
-        .len = sizeof filter / sizeof *filter,
+        .len = sizeof rules / sizeof *rules,
         .filter = filter,
     };
+    memcpy(filter, rules, sizeof rules);
+    for (size_t i = 0; i < program.len; i++)
+        if (rules[i].code == (BPF_JMP | BPF_JEQ | BPF_K) && rules[i].k == FOR_ITSELF)
+            filter[i].k = (unsigned)getpid();
     return !prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
         && !prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0);
 }

@@ -14,7 +14,7 @@ struct options {
 #define AT(field) offsetof(struct options, field)
 
 static const lt_opt options[] = {
-    { "output", 'o', OPT_STRING, AT(output), "OUT", "file, folder (DIR/) or '-'",
+    { "output", 'o', OPT_OUTPUT, AT(output), "OUT", "file, folder (DIR/) or '-'",
         { "save-to", "out-path" } },
     { "format", 0, OPT_STRING, AT(format), "NAME", LT_HELP_FORMAT, { NULL } },
     { "to", 0, OPT_STRING, AT(to), "WHAT",

@@ -22,7 +22,7 @@ static const lt_opt options[] = {
         { "model-org", "base-model" } },
     { "tuned", 0, OPT_STRING, AT(tuned), "FILE", "the model after it",
         { "model-tuned", "model" } },
-    { "output", 'o', OPT_STRING, AT(output), "OUT",
+    { "output", 'o', OPT_OUTPUT, AT(output), "OUT",
         "adapter file, '-', or folder (DIR/) for PEFT", { "save-to", "out-path" } },
     { "format", 0, OPT_STRING, AT(format), "NAME", LT_HELP_FORMAT, { NULL } },
     { "rank", 'r', OPT_RANK, AT(rank), "R", "rank of the factors [32]",

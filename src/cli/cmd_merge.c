@@ -22,7 +22,7 @@ struct options {
 static const lt_opt options[] = {
     { "base", 0, OPT_STRING, AT(base), "FILE", "the model to merge into",
         { "model-org", "sd-model", "base-model" } },
-    { "output", 'o', OPT_STRING, AT(output), "OUT",
+    { "output", 'o', OPT_OUTPUT, AT(output), "OUT",
         "the merged model: file, folder (DIR/) or '-'", { "save-to", "out-path" } },
     { "format", 0, OPT_STRING, AT(format), "NAME", LT_HELP_FORMAT, { NULL } },
     { "max-shard-size", 0, OPT_SIZE, AT(max_shard_size), "SIZE", LT_HELP_SHARDS,

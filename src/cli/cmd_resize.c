@@ -17,7 +17,7 @@ struct options {
 #define AT(field) offsetof(struct options, field)
 
 static const lt_opt options[] = {
-    { "output", 'o', OPT_STRING, AT(output), "OUT",
+    { "output", 'o', OPT_OUTPUT, AT(output), "OUT",
         "adapter file, '-', or folder (DIR/) for PEFT", { "save-to", "out-path" } },
     { "format", 0, OPT_STRING, AT(format), "NAME", LT_HELP_FORMAT, { NULL } },
     { "rank", 'r', OPT_RANK, AT(rank), "R", "the new rank", { "new-rank", "dim" } },

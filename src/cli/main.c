@@ -89,6 +89,14 @@ static int usage(FILE *to, int code)
     return code;
 }
 
+/* Where the system has no sandbox, files are read as safely as without. */
+static void give_up(const lt_command *c, const void *options)
+{
+    const char *output = lt_options_output(c, options);
+    lt_sandbox_files(output && strcmp(output, "-") ? output : NULL);
+    lt_sandbox_enter();
+}
+
 static lt_status run_command(
     const lt_command *c, int argc, char **argv, void *options, lt_error *err)
 {
@@ -102,8 +110,7 @@ static lt_status run_command(
     }
     st = lt_apply_limits(&((const lt_common *)options)->limits, err);
     if (st) return st;
-    /* Where the system has none, files are read as safely as without. */
-    if (!((const lt_common *)options)->no_sandbox) lt_sandbox_enter();
+    if (!((const lt_common *)options)->no_sandbox) give_up(c, options);
     return c->run(options, argc - first, argv + first, err);
 }
 

@@ -24,7 +24,7 @@ const lt_opt lt_common_options[] = {
     { "limit", 0, OPT_LIST, offsetof(lt_common, limits), "LIMIT",
         "NAME=N, a ceiling on what a file may ask: see loratool(1)", { NULL } },
     { "no-sandbox", 0, OPT_FLAG, offsetof(lt_common, no_sandbox), NULL,
-        "do not give up starting programs and the network", { NULL } },
+        "do not give up programs, the network and other folders", { NULL } },
     { "help", 'h', OPT_FLAG, offsetof(lt_common, help), NULL, "show this help",
         { NULL } },
     { NULL, 0, OPT_FLAG, 0, NULL, NULL, { NULL } },
@@ -135,7 +135,8 @@ static lt_status store_value(
     lt_list *list = (lt_list *)dst;
     switch (o->type) {
     case OPT_FLAG: *(bool *)dst = true; return LT_OK;
-    case OPT_STRING: *(const char **)dst = text; return LT_OK;
+    case OPT_STRING:
+    case OPT_OUTPUT: *(const char **)dst = text; return LT_OK;
     case OPT_RANK: return store_integer(o, text, LT_MAX_RANK, dst, err);
     case OPT_COUNT: return store_integer(o, text, LT_MAX_THREADS, dst, err);
     case OPT_NUMBER: return store_number(o, text, dst, err);
@@ -182,6 +183,14 @@ lt_status lt_options_parse(const lt_command *command, int argc, char **argv,
     }
     *first = optind;
     return LT_OK;
+}
+
+const char *lt_options_output(const lt_command *command, const void *options)
+{
+    for (const lt_opt *o = command->options; o->name; o++)
+        if (o->type == OPT_OUTPUT)
+            return *(const char *const *)((const char *)options + o->offset);
+    return NULL;
 }
 
 static lt_status set_limit(const char *text, lt_error *err)

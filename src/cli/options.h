@@ -8,6 +8,7 @@
 typedef enum lt_opt_type {
     OPT_FLAG,   /* bool */
     OPT_STRING, /* const char * */
+    OPT_OUTPUT, /* const char *: the one file or folder that the command writes */
     OPT_RANK,   /* uint64_t, 1 to LT_MAX_RANK */
     OPT_COUNT,  /* int, 1 to LT_MAX_THREADS */
     OPT_NUMBER, /* double, finite, not negative */
@@ -54,6 +55,9 @@ extern const lt_opt lt_common_options[];
 /* Fills *options; *first gets the index of the first operand in argv (permuted). */
 lt_status lt_options_parse(const lt_command *command, int argc, char **argv,
     void *options, int *first, lt_error *err);
+
+/* What the command will write: the value of its OPT_OUTPUT, or NULL. */
+const char *lt_options_output(const lt_command *command, const void *options);
 
 /* Sets the ceilings that --limit NAME=N was given. */
 lt_status lt_apply_limits(const lt_list *limits, lt_error *err);

@@ -79,7 +79,8 @@ static bool armed, chosen[CLASSES];
 static unsigned long first, span = 1;
 static int fail_with, signal_to_send;
 static bool make_short, at_end;
-static const char *to_truncate, *to_touch, *counts_path, *asker_path;
+static const char *to_truncate, *to_touch;
+static int counts_fd = -1, asker_fd = -1, spoiled_fd = -1;
 
 extern void *__libc_malloc(size_t);
 extern void *__libc_calloc(size_t, size_t);
@@ -117,6 +118,17 @@ static void choose_action(const char *what)
     _exit(99);
 }
 
+/* Opened before the program gives up to open such files, and out of its numbers' way. */
+static int open_early(const char *path, int flags)
+{
+    if (!path) return -1;
+    long fd = syscall(SYS_openat, AT_FDCWD, path, flags | O_CLOEXEC, 0600);
+    long moved = fd < 0 ? -1 : syscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 500);
+    if (moved < 0) _exit(99);
+    syscall(SYS_close, fd);
+    return (int)moved;
+}
+
 /* The program is the first object there is. */
 static int find_program(struct dl_phdr_info *info, size_t size, void *ctx)
 {
@@ -131,10 +143,11 @@ __attribute__((constructor)) static void start(void)
 {
     const char *list = getenv("FAULT_CLASS"), *what = getenv("FAULT_DO");
     const char *at = getenv("FAULT_AT"), *how_many = getenv("FAULT_FOR");
-    counts_path = getenv("FAULT_COUNTS");
-    asker_path = getenv("FAULT_ASKER");
+    counts_fd = open_early(getenv("FAULT_COUNTS"), O_WRONLY | O_CREAT | O_TRUNC);
+    asker_fd = open_early(getenv("FAULT_ASKER"), O_WRONLY | O_CREAT | O_APPEND);
     if (list) choose_classes(list);
     if (what) choose_action(what);
+    spoiled_fd = open_early(to_truncate ? to_truncate : to_touch, O_RDWR);
     if (at) first = strtoul(at, NULL, 10);
     if (how_many) span = strtoul(how_many, NULL, 10);
     dl_iterate_phdr(find_program, NULL);
@@ -146,16 +159,13 @@ __attribute__((destructor)) static void finish(void)
     char text[1024];
     int n = 0;
     armed = false;
-    if (!counts_path) return;
+    if (counts_fd < 0) return;
     for (int c = 0; c < CLASSES; c++)
         n += snprintf(text + n, sizeof text - (size_t)n, "%s %lu\n", class_names[c],
             (unsigned long)counts[c]);
     n += snprintf(text + n, sizeof text - (size_t)n, "injected %lu\nleaked %lu\n",
         (unsigned long)injected, leaked());
-    long fd =
-        syscall(SYS_openat, AT_FDCWD, counts_path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-    if (fd < 0 || syscall(SYS_write, fd, text, (size_t)n) != n) _exit(99);
-    syscall(SYS_close, fd);
+    if (syscall(SYS_write, counts_fd, text, (size_t)n) != n) _exit(99);
 }
 
 /* ---- when it happens --------------------------------------------------------------- */
@@ -164,14 +174,11 @@ __attribute__((destructor)) static void finish(void)
 static void spoil(void)
 {
     struct stat sb;
-    long fd =
-        syscall(SYS_openat, AT_FDCWD, to_truncate ? to_truncate : to_touch, O_RDWR, 0);
     char byte = 0;
-    if (fd < 0 || syscall(SYS_fstat, fd, &sb)) _exit(99);
-    long rc = to_truncate ? syscall(SYS_ftruncate, fd, sb.st_size / 2)
-                          : syscall(SYS_pwrite64, fd, &byte, 1, sb.st_size - 1);
+    if (syscall(SYS_fstat, spoiled_fd, &sb)) _exit(99);
+    long rc = to_truncate ? syscall(SYS_ftruncate, spoiled_fd, sb.st_size / 2)
+                          : syscall(SYS_pwrite64, spoiled_fd, &byte, 1, sb.st_size - 1);
     if (rc < 0) _exit(99);
-    syscall(SYS_close, fd);
 }
 
 /* True when this call is to go wrong. */
@@ -221,14 +228,11 @@ static void *refuse(void *caller)
     static const char *last;
     Dl_info who;
     errno = ENOMEM;
-    if (!asker_path || !dladdr(caller, &who) || who.dli_fname == last) return NULL;
+    if (asker_fd < 0 || !dladdr(caller, &who) || who.dli_fname == last) return NULL;
     last = who.dli_fname;
-    int flags = O_WRONLY | O_CREAT | O_APPEND;
-    long fd = syscall(SYS_openat, AT_FDCWD, asker_path, flags, 0600);
-    if (syscall(SYS_write, fd, last, strlen(last)) < 0
-        || syscall(SYS_write, fd, "\n", 1) < 0)
+    if (syscall(SYS_write, asker_fd, last, strlen(last)) < 0
+        || syscall(SYS_write, asker_fd, "\n", 1) < 0)
         _exit(99);
-    syscall(SYS_close, fd);
     errno = ENOMEM;
     return NULL;
 }
@@ -248,7 +252,7 @@ static size_t slot_of(const void *p)
 static bool is_watched(void *caller)
 {
     Dl_info who;
-    if (!armed || !counts_path || !dladdr(caller, &who)) return false;
+    if (!armed || counts_fd < 0 || !dladdr(caller, &who)) return false;
     return who.dli_fbase == program_base || strstr(who.dli_fname, "/libcjson.")
         || strstr(who.dli_fname, "/libzip.");
 }
@@ -329,19 +333,20 @@ void free(void *p)
 
 /* ---- files ------------------------------------------------------------------------- */
 
-#define OPENER(name)                                                          \
-    int name(const char *path, int flags, ...)                                \
-    {                                                                         \
-        REAL(name);                                                           \
-        mode_t mode = 0;                                                      \
-        if (flags & (O_CREAT | __O_TMPFILE)) {                                \
-            va_list ap;                                                       \
-            va_start(ap, flags);                                              \
-            mode = va_arg(ap, mode_t);                                        \
-            va_end(ap);                                                       \
-        }                                                                     \
-        bool creates = flags & (O_CREAT | __O_TMPFILE);                       \
-        return hit(creates ? TEMP : OPEN) ? fail() : real(path, flags, mode); \
+#define CREATES(flags) ((flags)&O_CREAT || ((flags)&O_TMPFILE) == O_TMPFILE)
+
+#define OPENER(name)                                                                 \
+    int name(const char *path, int flags, ...)                                       \
+    {                                                                                \
+        REAL(name);                                                                  \
+        mode_t mode = 0;                                                             \
+        if (CREATES(flags)) {                                                        \
+            va_list ap;                                                              \
+            va_start(ap, flags);                                                     \
+            mode = va_arg(ap, mode_t);                                               \
+            va_end(ap);                                                              \
+        }                                                                            \
+        return hit(CREATES(flags) ? TEMP : OPEN) ? fail() : real(path, flags, mode); \
     }
 OPENER(open)
 OPENER(open64)

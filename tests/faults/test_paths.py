@@ -137,13 +137,48 @@ def no_other_program():
         check("renameat2" in names and not re.search(calls, names), "the program links what starts others")
 
 
+def gives_up_first(bench):
+    """The sandbox stands before the first input is opened, by default, in every command."""
+    tracer = shutil.which("strace")
+    if not os.environ.get("LORATOOL_PRELOAD"):
+        print("skipped: the order of system calls (a build with sanitizers gives nothing up)")
+        return
+    if not tracer or subprocess.run([tracer, "-qq", "-o", os.devnull, "true"]).returncode:
+        print("skipped: the order of system calls (strace is missing or not allowed)")
+        return
+    log = bench.temp.parent / f"{bench.temp.name}.trace"
+    trace = [tracer, "-qq", "-o", str(log), "-e", "trace=prctl,openat,landlock_restrict_self,landlock_create_ruleset"]
+    seen = 0
+    for c in COMMANDS:
+        if c.piped:
+            continue
+        for flag in [], ["--no-sandbox"]:
+            bench.clear()
+            subprocess.run([*trace, LORATOOL, *map(str, c.line(False)), *flag], cwd=bench.root, capture_output=True,
+                           timeout=60, env={**os.environ, "TMPDIR": str(bench.temp)})
+            lines = log.read_text(errors="replace").splitlines()
+            first = next(i for i, line in enumerate(lines) if 'openat(' in line and '"in/' in line)
+            filtered = [i for i, line in enumerate(lines) if "PR_SET_SECCOMP" in line and line.endswith("= 0")]
+            locked = [i for i, line in enumerate(lines) if "landlock_restrict_self" in line and line.endswith("= 0")]
+            if flag:
+                check(not filtered and not locked, f"{c.title} {flag[0]}: gives something up")
+                continue
+            check(len(filtered) == 1 and filtered[0] < first, f"{c.title}: seccomp at {filtered}, input at {first}")
+            can = not any("LANDLOCK_CREATE_RULESET_VERSION" in line and line.endswith(("= 1", ")")) for line in lines)
+            check(not can or len(locked) == 1 and locked[0] < first, f"{c.title}: landlock at {locked}, input at {first}")
+            seen += can
+    log.unlink()
+    check(seen > 10 or not can, f"{seen} commands were seen under Landlock")
+    print(f"{seen} commands under Landlock" if seen else "this kernel has no Landlock")
+
+
 def main():
     with tempfile.TemporaryDirectory(prefix="loratool-faults-in-") as inputs:
         make_inputs(Path(inputs))
         bench = Bench(inputs)
         for test in (indices_stay_in_their_folder, components_stay_in_their_folder,
                      zip_entries_stay_in_their_archive, tensor_names_are_no_paths,
-                     permissions_follow_the_umask, links_are_followed, names_may_be_long):
+                     permissions_follow_the_umask, links_are_followed, names_may_be_long, gives_up_first):
             test(bench)
         bench.close()
     no_other_program()

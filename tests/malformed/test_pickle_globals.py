@@ -147,7 +147,8 @@ def test_nothing_happens(made, folder):
     lines = log.read_text(errors="replace").splitlines()
     calls = [line for line in lines if FORBIDDEN.search(line)]
     check(len(calls) == 1 and "execve(" in calls[0], f"calls: {calls[:3]}")
-    opened = [line for line in lines if "openat(" in line and "ENOENT" not in line]
+    # O_PATH reads nothing: the sandbox names a folder so.
+    opened = [line for line in lines if "openat(" in line and "ENOENT" not in line and "O_PATH" not in line]
     own = re.compile(r'"(/etc/ld\.so\.|/etc/localtime"|/lib|/usr/lib|/proc/|/sys/|%s)' % re.escape(str(folder)))
     check(len(opened) >= len(paths), f"only {len(opened)} files opened")
     check(not [line for line in opened if not own.search(line)], f"opened: {[l for l in opened if not own.search(l)][:3]}")

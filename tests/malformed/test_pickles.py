@@ -358,7 +358,8 @@ def test_system_calls(folder):
                      and ("CLONE_VM" not in line or "CLONE_VFORK" in line)]
         check(not processes, f"{command}: processes: {processes[:3]}")
         allowed = re.compile(r'"(/etc/ld\.so\.|/etc/localtime"|/lib|/usr/lib|/proc/|/sys/|%s|\d+-\d+\.pt)' % re.escape(str(folder)))
-        others = [line for line in lines if "openat(" in line and "ENOENT" not in line and not allowed.search(line)]
+        # O_PATH reads nothing: the sandbox names a folder so.
+        others = [line for line in lines if "openat(" in line and "ENOENT" not in line and "O_PATH" not in line and not allowed.search(line)]
         check(not others, f"{command}: other files: {others[:3]}")
         print(f"{' '.join(command)}: {len(paths)} files, {len(lines)} system calls traced")
     check(set(os.listdir(folder)) == before, f"left {set(os.listdir(folder)) - before}")
