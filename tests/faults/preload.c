@@ -42,7 +42,8 @@
 #include <unistd.h>
 
 enum class {
-    ALLOC,
+    ALLOC,    /* by the program, cJSON or libzip */
+    LIBALLOC, /* by other libraries */
     OPEN,
     TEMP,
     READ,
@@ -62,9 +63,9 @@ enum class {
     CLASSES
 };
 
-static const char *const class_names[CLASSES] = { "alloc", "open", "temp", "read",
-    "write", "copy", "sync", "rename", "remove", "close", "mkdir", "stat", "list", "path",
-    "mode", "thread", "load" };
+static const char *const class_names[CLASSES] = { "alloc", "liballoc", "open", "temp",
+    "read", "write", "copy", "sync", "rename", "remove", "close", "mkdir", "stat", "list",
+    "path", "mode", "thread", "load" };
 
 static const struct {
     const char *name;
@@ -249,17 +250,17 @@ static size_t slot_of(const void *p)
     return (size_t)(((uintptr_t)p >> 4) * 2654435761u) % WATCHED;
 }
 
-static bool is_watched(void *caller)
+static bool is_ours(void *caller)
 {
     Dl_info who;
-    if (!armed || counts_fd < 0 || !dladdr(caller, &who)) return false;
+    if (!armed || !dladdr(caller, &who)) return false;
     return who.dli_fbase == program_base || strstr(who.dli_fname, "/libcjson.")
         || strstr(who.dli_fname, "/libzip.");
 }
 
 static void *watch(void *p, void *caller)
 {
-    if (!p || !is_watched(caller)) return p;
+    if (!p || counts_fd < 0 || !is_ours(caller)) return p;
     for (size_t i = 0; i < WATCHED; i++) {
         void *none = NULL;
         if (atomic_compare_exchange_strong(
@@ -293,17 +294,20 @@ static unsigned long leaked(void)
 
 void *malloc(size_t size)
 {
-    return hit(ALLOC) ? refuse(CALLER) : watch(__libc_malloc(size), CALLER);
+    return hit(is_ours(CALLER) ? ALLOC : LIBALLOC) ? refuse(CALLER)
+                                                   : watch(__libc_malloc(size), CALLER);
 }
 
 void *calloc(size_t n, size_t size)
 {
-    return hit(ALLOC) ? refuse(CALLER) : watch(__libc_calloc(n, size), CALLER);
+    return hit(is_ours(CALLER) ? ALLOC : LIBALLOC)
+        ? refuse(CALLER)
+        : watch(__libc_calloc(n, size), CALLER);
 }
 
 void *realloc(void *p, size_t size)
 {
-    if (hit(ALLOC)) return refuse(CALLER);
+    if (hit(is_ours(CALLER) ? ALLOC : LIBALLOC)) return refuse(CALLER);
     bool ours = unwatch(p);
     void *q = __libc_realloc(p, size);
     if (!q && ours) watch(p, CALLER);
@@ -312,12 +316,14 @@ void *realloc(void *p, size_t size)
 
 void *aligned_alloc(size_t alignment, size_t size)
 {
-    return hit(ALLOC) ? refuse(CALLER) : watch(__libc_memalign(alignment, size), CALLER);
+    return hit(is_ours(CALLER) ? ALLOC : LIBALLOC)
+        ? refuse(CALLER)
+        : watch(__libc_memalign(alignment, size), CALLER);
 }
 
 int posix_memalign(void **p, size_t alignment, size_t size)
 {
-    if (hit(ALLOC)) {
+    if (hit(is_ours(CALLER) ? ALLOC : LIBALLOC)) {
         refuse(CALLER);
         return ENOMEM;
     }

@@ -121,6 +121,9 @@ def into_closed_pipes(bench):
 
 
 def main():
+    # What the caller ignores (nohup, a shell's background) would be ignored by the program too.
+    for number in set(CAUGHT) - {signal.SIGPIPE}:
+        signal.signal(number, signal.SIG_DFL)
     with tempfile.TemporaryDirectory(prefix="loratool-faults-in-") as inputs:
         make_inputs(Path(inputs))
         bench = Bench(inputs)
