@@ -66,6 +66,10 @@ lt_status lt_error_at(
 /* The same with errno's value. */
 lt_status lt_error_sys(lt_error *err, int sys, const char *fmt, ...) LT_PRINTF(3, 4);
 
+/* Sets the byte position, when no layer below knew one and the fault lies in the file's
+ * bytes: not in memory that ran out or a call that failed. */
+void lt_error_place(lt_error *err, uint64_t offset);
+
 /* Puts "text: " in front of err->where; the code is left alone and returned. */
 lt_status lt_error_where(lt_error *err, const char *fmt, ...) LT_PRINTF(2, 3);
 

@@ -123,7 +123,8 @@ const char *lt_verdict_text(lt_verdict verdict); /* "plain", "unknown", "dangero
 typedef struct lt_global {
     const char *name; /* "os.system" */
     lt_verdict verdict;
-    size_t count; /* times the file names it */
+    size_t count;    /* times the file names it */
+    uint64_t offset; /* of the first time, or the first that is dangerous, in the file */
 } lt_global;
 
 /* Something that is no tensor of the model. */
@@ -140,6 +141,9 @@ size_t lt_store_aside_count(const lt_store *store);
 const lt_aside *lt_store_aside(const lt_store *store, size_t index);
 /* The dotted path that was taken off the tensors' names ("state_dict"), or "". */
 const char *lt_store_wrapper(const lt_store *store);
+
+/* LT_ERR_FORMAT when unpickling the file, or one of the set, would run code. */
+lt_status lt_store_harmless(const lt_store *store, lt_error *err) LT_MUST_USE;
 
 /* LT_OK when the tensors are all there is to the model and the file is harmless.
  * LT_ERR_FORMAT when unpickling it would run code, unless salvage; LT_ERR_UNSUPPORTED

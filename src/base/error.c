@@ -54,6 +54,14 @@ lt_status lt_error_sys(lt_error *err, int sys, const char *fmt, ...)
     return LT_ERR_IO;
 }
 
+void lt_error_place(lt_error *err, uint64_t offset)
+{
+    if (!err || err->offset != LT_NO_OFFSET) return;
+    if (err->code == LT_ERR_FORMAT || err->code == LT_ERR_UNSUPPORTED
+        || err->code == LT_ERR_LIMIT)
+        err->offset = offset;
+}
+
 lt_status lt_error_where(lt_error *err, const char *fmt, ...)
 {
     if (!err) return LT_ERR_INTERNAL;

@@ -326,7 +326,8 @@ lt_status lt_json_scan(
 {
     *tape = (lt_json_tape){ .text = text, .base = base_offset };
     if (size > LT_JSON_MAX_EXTENT)
-        return lt_error_set(err, LT_ERR_LIMIT, "a JSON text of %zu bytes", size);
+        return lt_error_at(
+            err, LT_ERR_LIMIT, base_offset, "a JSON text of %zu bytes", size);
     const unsigned char *p = (const unsigned char *)text;
     struct checker c = {
         .p = p, .start = p, .end = p + size, .base = base_offset, .tape = tape, .err = err

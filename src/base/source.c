@@ -73,8 +73,8 @@ static lt_status spool(int in, int *out, lt_error *err)
         if (n <= 0) break;
         total += (uint64_t)n;
         if (total > lt_limit(LT_LIMIT_SPOOL_SIZE))
-            st = lt_error_set(err, LT_ERR_LIMIT, "piped input is over %llu bytes",
-                lt_limit(LT_LIMIT_SPOOL_SIZE));
+            st = lt_error_at(err, LT_ERR_LIMIT, lt_limit(LT_LIMIT_SPOOL_SIZE),
+                "piped input is over %llu bytes", lt_limit(LT_LIMIT_SPOOL_SIZE));
         else
             st = write_all(fd, buf, (size_t)n, err);
     }

@@ -29,19 +29,6 @@ static lt_reading reading_of(const struct options *o)
     return o->all_tensors ? LT_READ_EVERYTHING : LT_READ_MODEL;
 }
 
-/* The first global that would run code, as an error. */
-static lt_status judge(const struct options *o, const lt_store *store, lt_error *err)
-{
-    for (size_t i = 0; o->strict && i < lt_store_global_count(store); i++) {
-        const lt_global *g = lt_store_global(store, i);
-        if (g->verdict != LT_DANGEROUS) continue;
-        lt_error_set(err, LT_ERR_FORMAT,
-            "the pickle in it names '%s': unpickling it would run code", g->name);
-        return lt_error_where(err, "%s", lt_store_path(store));
-    }
-    return LT_OK;
-}
-
 static void print_tensors(const lt_store *store)
 {
     for (size_t i = 0; i < lt_store_count(store); i++) {
@@ -79,7 +66,7 @@ static lt_status list(const struct options *o, const char *path, lt_error *err)
         print_tensors(store);
     else
         print_metadata(lt_store_metadata(store));
-    st = judge(o, store, err);
+    st = o->strict ? lt_store_harmless(store, err) : LT_OK;
     lt_store_close(store);
     return st;
 }
@@ -134,7 +121,7 @@ static lt_status describe(const struct options *o, const char *path, lt_error *e
     else if (!o->common.quiet)
         lt_info_print(shown, &info, o->common.verbose);
     if (!st && o->hash && !o->common.json && !lists) st = add_hashes(o, &info, NULL, err);
-    if (!st) st = judge(o, info.store, err);
+    if (!st && o->strict) st = lt_store_harmless(info.store, err);
     lt_info_release(&info);
     return st;
 }

@@ -126,7 +126,7 @@ static lt_status zip_fault(lt_archive *a, lt_error *err, const zip_error_t *erro
         : code == ZIP_ER_COMPNOTSUPP || code == ZIP_ER_MULTIDISK ? LT_ERR_UNSUPPORTED
                                                                  : LT_ERR_FORMAT;
     if (code == ZIP_ER_NOZIP)
-        return lt_error_set(err, st,
+        return lt_error_at(err, st, lt_source_size(a->source),
             "the zip archive has no directory at its end: the file is truncated");
     zip_error_t copy = *error;
     copy.str = NULL; /* the text is made on demand and kept in the struct */
@@ -152,6 +152,7 @@ static lt_status open_zip(lt_archive *a, lt_error *err)
 
 static lt_status blame(const lt_entry *entry, lt_error *err)
 {
+    lt_error_place(err, entry->offset);
     return lt_error_where(err, "entry '%.200s'", entry->name);
 }
 
@@ -260,7 +261,11 @@ static lt_status locate(lt_archive *a, size_t index, lt_error *err)
     a->first_read = LT_NO_OFFSET;
     forget_faults(a);
     zip_file_t *file = zip_fopen_index(a->zip, index, 0);
-    if (!file) return zip_fault(a, err, zip_get_error(a->zip));
+    if (!file) {
+        lt_status fault = zip_fault(a, err, zip_get_error(a->zip));
+        lt_error_place(err, a->first_read);
+        return fault;
+    }
     lt_status st = check_header(a, entry, a->first_read, err);
     if (st || !entry->size || !entry->packed_size) {
         zip_fclose(file);
@@ -282,6 +287,7 @@ static lt_status add_entry(lt_archive *a, size_t index, lt_error *err)
         return zip_fault(a, err, zip_get_error(a->zip));
     lt_entry *entry = &a->entries[index];
     const char *name = zip_get_name(a->zip, index, ZIP_FL_ENC_RAW);
+    entry->offset = LT_NO_OFFSET;
     entry->name = name ? lt_arena_strdup(&a->arena, name, err) : "";
     if (!entry->name) return LT_ERR_NOMEM;
     st.name = entry->name;
@@ -290,7 +296,6 @@ static lt_status add_entry(lt_archive *a, size_t index, lt_error *err)
     entry->size = st.size;
     entry->packed_size = st.comp_size;
     entry->stored = st.comp_method == ZIP_CM_STORE;
-    entry->offset = LT_NO_OFFSET;
     size_t found;
     rc = lt_map_put(&a->by_name, entry->name, index, &found, err);
     if (!rc && found != LT_MAP_NONE)

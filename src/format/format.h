@@ -107,11 +107,10 @@ lt_status lt_store_adopt(
 /* Room for n tensors, so that adding them moves nothing. */
 lt_status lt_store_reserve(lt_store *store, size_t n, lt_error *err) LT_MUST_USE;
 
-/* Counts one mention of a global; of several verdicts on it danger stands. name is
- * copied.
- */
-lt_status lt_store_add_global(
-    lt_store *store, const char *name, lt_verdict verdict, lt_error *err) LT_MUST_USE;
+/* Counts one mention of a global, at that byte of the file; of several verdicts on it
+ * danger stands. name is copied. */
+lt_status lt_store_add_global(lt_store *store, const char *name, lt_verdict verdict,
+    uint64_t at, lt_error *err) LT_MUST_USE;
 /* path and what are copied. */
 lt_status lt_store_add_aside(
     lt_store *store, const lt_aside *aside, lt_error *err) LT_MUST_USE;

@@ -225,7 +225,7 @@ static lt_status push_global(lt_machine *m, struct span module, struct span name
     memcpy(text + module.n + 1, name.p, name.n);
     v->global.name = text;
     lt_status st = LT_OK;
-    if (m->p->on_global) st = m->p->on_global(m->p->ctx, v, module.n, m->err);
+    if (m->p->on_global) st = m->p->on_global(m->p->ctx, v, module.n, m->at, m->err);
     return st ? st : lt_machine_push(m, v);
 }
 
@@ -326,7 +326,10 @@ static lt_status op_build(lt_machine *m, int arg)
 static lt_status push_persistent(lt_machine *m, lt_value *id)
 {
     lt_value *v = id ? lt_machine_new_value(m, LT_VALUE_PERSISTENT) : NULL;
-    if (v) v->persistent.id = id;
+    lt_persistent *p = v ? lt_arena_alloc(&m->p->arena, sizeof *p, m->err) : NULL;
+    if (!p) return lt_machine_failed(m);
+    *p = (lt_persistent){ .id = id, .next = m->p->persistents, .at = m->at };
+    v->persistent = m->p->persistents = p;
     return lt_machine_push(m, v);
 }
 
@@ -462,7 +465,7 @@ static lt_status run(lt_machine *m)
     lt_status st = LT_OK;
     while (!st && !m->root) {
         m->at = lt_cursor_position(m->c);
-        if (m->at - begin > lt_limit(LT_LIMIT_PICKLE_SIZE))
+        if (m->at - begin >= lt_limit(LT_LIMIT_PICKLE_SIZE))
             return lt_machine_over(m, "bytes", lt_limit(LT_LIMIT_PICKLE_SIZE));
         const unsigned char *p = lt_cursor_take(m->c, 1);
         if (!p) return m->c->status;

@@ -24,7 +24,7 @@ typedef enum lt_value_kind {
     LT_VALUE_DICT,
     LT_VALUE_GLOBAL,
     LT_VALUE_CALL,
-    LT_VALUE_PERSISTENT, /* an object that lies outside of the pickle, by its id */
+    LT_VALUE_PERSISTENT,
 } lt_value_kind;
 
 typedef struct lt_value lt_value;
@@ -36,6 +36,15 @@ typedef struct lt_call {
     lt_value *items; /* a list: appended or added */
     lt_value *pairs; /* a dict: stored under keys */
 } lt_call;
+
+/* An object that lies outside of the pickle. */
+typedef struct lt_persistent lt_persistent;
+struct lt_persistent {
+    lt_value *id;
+    lt_persistent *next; /* the one made before */
+    size_t found;        /* for whoever resolves it */
+    uint64_t at;         /* of the operation, as lt_cursor_position */
+};
 
 /* Belongs to the lt_pickle that made it; values may be shared and may form cycles. */
 struct lt_value {
@@ -59,24 +68,22 @@ struct lt_value {
             int meaning;      /* set by on_global */
             int detail;
         } global;
-        struct {
-            lt_value *id;
-            lt_value *next; /* the one made before */
-            size_t found;   /* for whoever resolves it */
-        } persistent;
+        lt_persistent *persistent;
         lt_call *call;
     };
 };
 
 /* Called for each mention of a global, whose meaning and detail it may set. The first
- * module_size bytes of the name are the module's. */
+ * module_size bytes of the name are the module's; the operation that mentions it is at
+ * the cursor's position at. */
 typedef lt_status (*lt_global_fn)(
-    void *ctx, lt_value *global, size_t module_size, lt_error *err);
+    void *ctx, lt_value *global, size_t module_size, uint64_t at, lt_error *err);
 
 typedef struct lt_pickle {
     lt_arena arena;
-    uint64_t n_values;             /* of all pickles read so far */
-    lt_value *dicts, *persistents; /* the last ones made */
+    uint64_t n_values;          /* of all pickles read so far */
+    lt_value *dicts;            /* the last one made */
+    lt_persistent *persistents; /* likewise */
     lt_value *none, *truth[2];
     lt_global_fn on_global; /* may be NULL */
     void *ctx;

@@ -108,6 +108,10 @@ static const struct meaning meanings[] = {
     { "torch.storage.TypedStorage", LT_MEANS_DATA, 0, NULL },
     { "torch.storage.UntypedStorage", LT_MEANS_UNTYPED_STORAGE, 0, NULL },
     { "torch.tensor._rebuild_from_type", LT_MEANS_FROM_TYPE, 0, NULL },
+    { "types.GenericAlias", LT_MEANS_DATA, 0, NULL },
+    { "types.SimpleNamespace", LT_MEANS_DATA, 0, NULL },
+    { "uuid.SafeUUID", LT_MEANS_DATA, 0, NULL },
+    { "uuid.UUID", LT_MEANS_DATA, 0, NULL },
 };
 
 /* Modules (with all that is in and below them) and single functions, after the lists of
@@ -122,30 +126,32 @@ static const char *const dangers[] = {
     "venv", "setuptools", "distutils", "pydoc", "doctest", "timeit", "pdb", "bdb",
     "cProfile", "profile", "trace.Trace", "trace.main", "idlelib", "lib2to3", "ctypes",
     "_ctypes", "cffi", "_posixsubprocess", "asyncio", "multiprocessing",
-    "concurrent.futures", "threading", "_thread", "signal", "types.CodeType",
-    "types.FunctionType", "functools.partial", "functools.partialmethod",
-    "functools.reduce", "operator", "_operator", "itertools.starmap", "logging.config",
-    "logging.FileHandler", "weakref.finalize", "atexit", "test", "unittest", "IPython",
-    "platform._syscmd_ver", "platform.popen", "uuid._get_command_stdout", "uuid._popen",
-    "uuid.getnode", "_osx_support", "_aix_support", "_pyrepl", "_winapi", "winreg",
-    "msvcrt", "pexpect", "ptyprocess", "py_compile", "compileall", "modulefinder", "gc",
-    "inspect", "site", "sysconfig", "sqlite3", "builtins.eval", "builtins.exec",
-    "builtins.execfile", "builtins.compile", "builtins.getattr", "builtins.setattr",
-    "builtins.delattr", "builtins.__import__", "builtins.open", "builtins.file",
-    "builtins.input", "builtins.raw_input", "builtins.breakpoint", "builtins.globals",
-    "builtins.locals", "builtins.vars", "builtins.apply", "builtins.reload",
-    "builtins.map", "builtins.filter", "builtins.type.__subclasses__",
-    "builtins.__dict__", "__main__.__builtins__", "__main__.__loader__",
+    "concurrent.futures", "threading", "_thread", "signal", "_signal", "types", "_imp",
+    "functools.partial", "functools.partialmethod", "functools.reduce", "operator",
+    "_operator", "itertools.starmap", "logging.config", "logging.FileHandler",
+    "logging.handlers", "logging.basicConfig", "syslog", "weakref.finalize", "atexit",
+    "test", "unittest", "IPython", "platform", "uuid", "_osx_support", "_aix_support",
+    "_pyrepl", "_winapi", "winreg", "msvcrt", "pexpect", "ptyprocess", "py_compile",
+    "compileall", "modulefinder", "gc", "inspect", "site", "sysconfig", "sqlite3",
+    "_sqlite3", "builtins.eval", "builtins.exec", "builtins.execfile", "builtins.compile",
+    "builtins.getattr", "builtins.setattr", "builtins.delattr", "builtins.__import__",
+    "builtins.open", "builtins.file", "builtins.input", "builtins.raw_input",
+    "builtins.breakpoint", "builtins.globals", "builtins.locals", "builtins.vars",
+    "builtins.apply", "builtins.reload", "builtins.map", "builtins.filter",
+    "builtins.type.__subclasses__", "builtins.__dict__", "builtins.__loader__",
+    "builtins.__spec__", "builtins.__build_class__", "builtins.hasattr", "builtins.help",
+    "__builtins__", "six.moves", "future.builtins", "past.builtins",
+    "__main__.__builtins__", "__main__.__loader__",
     /* loading further pickles and code */
     "pickle", "_pickle", "cPickle", "pickletools", "cloudpickle", "dill", "joblib",
     "marshal", "shelve", "jsonpickle", "yaml", "torch.load", "torch.hub", "torch.jit",
     "torch.package", "torch.serialization", "torch.storage._load_from_bytes",
     "torch.utils.cpp_extension", "torch.utils.bottleneck", "torch.utils.collect_env",
     "torch.utils._config_module", "torch.utils.model_zoo",
-    "torch.utils.data.datapipes.utils.decoder", "torch.multiprocessing",
-    "torch.distributed.rpc", "torch.distributed.launch", "torch.distributed.run",
-    "torch.ops.load_library", "torch.classes.load_library", "torch._dynamo",
-    "torch._inductor", "torch.fx.graph_module.reduce_graph_module",
+    "torch.utils.data.datapipes.utils.decoder", "torch.multiprocessing", "torch.compile",
+    "torch.distributed.rpc", "torch.distributed.elastic", "torch.distributed.launch",
+    "torch.distributed.run", "torch.ops.load_library", "torch.classes.load_library",
+    "torch._dynamo", "torch._inductor", "torch.fx.graph_module.reduce_graph_module",
     "torch.fx.graph_module.reduce_package_graph_module",
     "torch.fx.graph_module._forward_from_src",
     "torch.fx.experimental.symbolic_shapes.ShapeEnv", "numpy.load", "numpy.loads",
@@ -153,16 +159,17 @@ static const char *const dangers[] = {
     "numpy.lib.npyio", "numpy.lib.format", "pandas.read_pickle", "pandas.eval",
     "pandas.io", "tensorflow.io", "tensorflow.keras.models", "keras.models",
     /* files */
-    "fileinput", "linecache", "glob", "zipfile", "tarfile", "mmap", "io.open",
-    "io.FileIO", "io.open_code", "_io.open", "_io.FileIO", "_io.open_code", "codecs.open",
-    "shutil", "tempfile", "pathlib", "gzip.open", "bz2.open", "lzma.open", "numpy.save",
-    "numpy.savez", "numpy.savetxt", "numpy.tofile", "numpy.fromfile", "numpy.memmap",
-    "numpy.ndarray.tofile", "torch.save", "torch.from_file",
+    "fileinput", "linecache", "filecmp", "difflib", "glob", "zipfile", "tarfile", "mmap",
+    "io.open", "io.FileIO", "io.open_code", "_io.open", "_io.FileIO", "_io.open_code",
+    "codecs.open", "shutil", "tempfile", "pathlib", "gzip.open", "bz2.open", "lzma.open",
+    "numpy.save", "numpy.savez", "numpy.savetxt", "numpy.tofile", "numpy.fromfile",
+    "numpy.memmap", "numpy.ndarray.tofile", "torch.save", "torch.from_file",
     /* connections */
-    "socket", "_socket", "socketserver", "ssl", "http", "httplib", "httplib2", "urllib",
-    "urllib2", "urllib3", "requests", "httpx", "aiohttp", "ftplib", "smtplib", "poplib",
-    "imaplib", "nntplib", "telnetlib", "xmlrpc", "xmlrpclib", "webbrowser", "antigravity",
-    "wsgiref", "boto3", "paramiko", "fsspec", "huggingface_hub"
+    "socket", "_socket", "select", "selectors", "socketserver", "ssl", "http", "httplib",
+    "httplib2", "urllib", "urllib2", "urllib3", "requests", "httpx", "aiohttp", "ftplib",
+    "smtplib", "poplib", "imaplib", "nntplib", "telnetlib", "xmlrpc", "xmlrpclib",
+    "webbrowser", "antigravity", "wsgiref", "boto3", "paramiko", "fsspec",
+    "huggingface_hub"
 };
 
 static int by_name(const void *key, const void *row)
@@ -227,7 +234,8 @@ lt_verdict lt_global_verdict(const char *name, size_t module_size)
         : LT_UNKNOWN;
 }
 
-lt_status lt_note_global(void *store, lt_value *global, size_t module_size, lt_error *err)
+lt_status lt_note_global(
+    void *store, lt_value *global, size_t module_size, uint64_t at, lt_error *err)
 {
     const char *name = global->global.name;
     const lt_store *known = store;
@@ -237,5 +245,5 @@ lt_status lt_note_global(void *store, lt_value *global, size_t module_size, lt_e
     bool judged = lt_map_get(&known->global_by_name, name) != LT_MAP_NONE
         && !strchr(name + module_size + 1, '.');
     lt_verdict verdict = judged ? LT_UNKNOWN : lt_global_verdict(name, module_size);
-    return lt_store_add_global(store, name, verdict, err);
+    return lt_store_add_global(store, name, verdict, at, err);
 }

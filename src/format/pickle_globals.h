@@ -36,6 +36,6 @@ lt_verdict lt_global_verdict(const char *name, size_t module_size);
 /* For lt_pickle.on_global, with the lt_store as context: counts the mention there and
  * sets the value's meaning. */
 lt_status lt_note_global(
-    void *store, lt_value *global, size_t module_size, lt_error *err);
+    void *store, lt_value *global, size_t module_size, uint64_t at, lt_error *err);
 
 #endif

@@ -39,9 +39,6 @@ lt_value *lt_machine_new_value(lt_machine *m, lt_value_kind kind)
     if (kind == LT_VALUE_DICT) {
         v->list.next = m->p->dicts;
         m->p->dicts = v;
-    } else if (kind == LT_VALUE_PERSISTENT) {
-        v->persistent.next = m->p->persistents;
-        m->p->persistents = v;
     }
     return v;
 }

@@ -31,12 +31,10 @@ struct header {
 static bool probe(const unsigned char *head, size_t size, uint64_t file_size)
 {
     (void)file_size;
-    /* Anything with a length and an opening brace is held to the format's rules; so is
-     * what is too short to tell, unless it starts like text. */
-    if (size > 8)
-        return head[8] == '{' || head[8] == ' '
-            || lt_little_u64(head) <= LT_MAX_HEADER_SIZE;
-    return size > 0;
+    /* Anything with a length that may be, or an opening brace behind it, is held to the
+     * format's rules; so is what is too short to tell. */
+    if (size < 8) return size > 0;
+    return lt_little_u64(head) <= LT_MAX_HEADER_SIZE || (size > 8 && head[8] == '{');
 }
 
 static lt_status fault(
@@ -64,12 +62,12 @@ static lt_status read_metadata(struct header *h, size_t node, uint64_t at)
     for (size_t i = node + 1; i < end_of(h, node); i = end_of(h, i + 1)) {
         const char *name = lt_json_text(&h->json, i);
         if (type_of(h, i + 1) != '"') {
-            lt_error_at(h->err, LT_ERR_FORMAT, at,
+            return lt_error_at(h->err, LT_ERR_FORMAT, lt_json_at(&h->json, i + 1),
                 "__metadata__ value of '%s' is not a string", name);
-            return LT_ERR_FORMAT;
         }
         lt_status st = lt_metadata_set(
             &h->store->metadata, name, lt_json_text(&h->json, i + 1), h->err);
+        if (st) lt_error_place(h->err, lt_json_at(&h->json, i));
         if (st) return st;
     }
     return LT_OK;
@@ -89,7 +87,7 @@ static lt_status read_shape(struct header *h, size_t node, lt_tensor *t, uint64_
                 h, at, t->name, LT_ERR_FORMAT, "'shape' holds something else than sizes");
     }
     if (lt_tensor_measure(t, h->err)) {
-        if (h->err) h->err->offset = at;
+        lt_error_place(h->err, at);
         lt_error_where(h->err, "tensor '%s'", t->name);
         return LT_ERR_FORMAT;
     }
@@ -144,7 +142,7 @@ static lt_status read_tensor(struct header *h, const char *name, size_t node, ui
     if (st) return st;
     st = lt_store_adopt(h->store, &t, h->err);
     if (!st) return LT_OK;
-    if (h->err) h->err->offset = at;
+    lt_error_place(h->err, at);
     return lt_error_where(h->err, "tensor '%.200s'", t.name);
 }
 

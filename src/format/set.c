@@ -73,7 +73,7 @@ static lt_status add_contents(
     lt_status st = LT_OK;
     for (size_t i = 0; i < part->n_globals && !st; i++) {
         const lt_global *g = &part->globals[i];
-        st = lt_store_add_global(set, g->name, g->verdict, err);
+        st = lt_store_add_global(set, g->name, g->verdict, g->offset, err);
         size_t at = st ? 0 : lt_map_get(&set->global_by_name, g->name);
         if (!st) set->globals[at].count += g->count - 1;
     }
@@ -85,13 +85,18 @@ static lt_status add_contents(
     return st;
 }
 
+static lt_status refuse_size(const lt_store *set, lt_error *err)
+{
+    lt_error_set(err, LT_ERR_LIMIT, "over %llu files", lt_limit(LT_LIMIT_SHARDS));
+    lt_error_where(err, "%s", set->path);
+    return LT_ERR_LIMIT;
+}
+
 lt_status lt_set_add_file(lt_store *set, const char *name,
     bool (*only)(void *ctx, const char *tensor), void *ctx, lt_error *err)
 {
     const lt_group *g = &set->groups[set->n_groups - 1];
-    if (set->n_parts >= lt_limit(LT_LIMIT_SHARDS))
-        return lt_error_set(
-            err, LT_ERR_LIMIT, "over %llu files", lt_limit(LT_LIMIT_SHARDS));
+    if (set->n_parts >= lt_limit(LT_LIMIT_SHARDS)) return refuse_size(set, err);
     lt_status st = lt_grow((void **)&set->parts, &set->parts_capacity, set->n_parts + 1,
         sizeof *set->parts, err);
     if (st) return st;

@@ -50,7 +50,7 @@ static lt_status pick_format(lt_store *store, lt_error *err)
         return LT_OK;
     }
     if (other)
-        return lt_error_set(err, LT_ERR_UNSUPPORTED,
+        return lt_error_at(err, LT_ERR_UNSUPPORTED, 0,
             "this is %s; safetensors and torch files are read", other);
     if (file_size == 0) return lt_error_at(err, LT_ERR_FORMAT, 0, "the file is empty");
     return lt_error_at(err, LT_ERR_FORMAT, 0, "not a tensor file that loratool knows");
@@ -165,23 +165,30 @@ lt_status lt_store_add(lt_store *store, const lt_tensor *tensor, lt_error *err)
     return copy.name ? lt_store_adopt(store, &copy, err) : LT_ERR_NOMEM;
 }
 
-lt_status lt_store_add_global(
-    lt_store *store, const char *name, lt_verdict verdict, lt_error *err)
+static void count_mention(lt_global *g, lt_verdict verdict, uint64_t at)
 {
-    size_t at = lt_map_get(&store->global_by_name, name);
-    if (at != LT_MAP_NONE) {
-        store->globals[at].count++;
-        if (verdict == LT_DANGEROUS) store->globals[at].verdict = verdict;
+    g->count++;
+    if (verdict != LT_DANGEROUS || g->verdict == LT_DANGEROUS) return;
+    g->verdict = verdict;
+    g->offset = at;
+}
+
+lt_status lt_store_add_global(
+    lt_store *store, const char *name, lt_verdict verdict, uint64_t at, lt_error *err)
+{
+    size_t known = lt_map_get(&store->global_by_name, name);
+    if (known != LT_MAP_NONE) {
+        count_mention(&store->globals[known], verdict, at);
         return LT_OK;
     }
     if (store->n_globals >= lt_limit(LT_LIMIT_GLOBALS))
-        return lt_error_set(
-            err, LT_ERR_LIMIT, "over %llu different globals", lt_limit(LT_LIMIT_GLOBALS));
+        return lt_error_at(err, LT_ERR_LIMIT, at, "over %llu different globals",
+            lt_limit(LT_LIMIT_GLOBALS));
     lt_status st = lt_grow((void **)&store->globals, &store->globals_capacity,
         store->n_globals + 1, sizeof *store->globals, err);
     char *copy = st ? NULL : lt_arena_strdup(&store->arena, name, err);
     if (!copy) return LT_ERR_NOMEM;
-    store->globals[store->n_globals] = (lt_global){ copy, verdict, 1 };
+    store->globals[store->n_globals] = (lt_global){ copy, verdict, 1, at };
     return lt_map_put(&store->global_by_name, copy, store->n_globals++, NULL, err);
 }
 
@@ -344,16 +351,34 @@ const char *lt_store_wrapper(const lt_store *store)
     return store->wrapper ? store->wrapper : "";
 }
 
+/* The first dangerous global, in the file of a set that names it. */
+static lt_status refuse_danger(const lt_store *store, const char *advice, lt_error *err)
+{
+    lt_status st = LT_OK;
+    for (size_t i = 0; i < store->n_parts && !st; i++)
+        st = refuse_danger(store->parts[i].store, advice, err);
+    for (size_t i = 0; i < store->n_globals && !st; i++) {
+        const lt_global *g = &store->globals[i];
+        if (g->verdict != LT_DANGEROUS) continue;
+        lt_error_at(err, LT_ERR_FORMAT, g->offset,
+            "the pickle in it names '%s': unpickling it would run code%s", g->name,
+            advice);
+        lt_error_where(err, "%s", lt_store_path(store));
+        st = LT_ERR_FORMAT;
+    }
+    return st;
+}
+
+lt_status lt_store_harmless(const lt_store *store, lt_error *err)
+{
+    return refuse_danger(store, "", err);
+}
+
 lt_status lt_store_usable(const lt_store *store, bool salvage, lt_error *err)
 {
-    for (size_t i = 0; i < store->n_globals && !salvage; i++) {
-        if (store->globals[i].verdict != LT_DANGEROUS) continue;
-        lt_error_set(err, LT_ERR_FORMAT,
-            "the pickle in it names '%s': unpickling it would run code; 'convert "
-            "--salvage' takes the tensors out of it",
-            store->globals[i].name);
-        return lt_error_where(err, "%s", lt_store_path(store));
-    }
+    static const char advice[] = "; 'convert --salvage' takes the tensors out of it";
+    lt_status st = salvage ? LT_OK : refuse_danger(store, advice, err);
+    if (st) return st;
     for (size_t i = 0; i < store->n_asides; i++) {
         if (!store->asides[i].unread) continue;
         lt_error_set(err, LT_ERR_UNSUPPORTED, "'%s' is not read: %s",

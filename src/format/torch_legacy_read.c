@@ -43,20 +43,33 @@ static bool is_magic(const lt_value *v)
         && !memcmp(v->text.data, magic_text, v->text.size);
 }
 
+/* What is no torch file may be made to look like one to whoever unpickles it first and
+ * compares then. */
+static lt_status refuse_other(const lt_store *store, lt_error *err)
+{
+    for (size_t i = 0; i < store->n_globals; i++)
+        if (store->globals[i].verdict == LT_DANGEROUS)
+            return lt_error_at(err, LT_ERR_FORMAT, store->globals[i].offset,
+                "this is a pickle that torch did not save tensors with, and it names "
+                "'%.200s': unpickling it would run code",
+                store->globals[i].name);
+    return lt_error_at(err, LT_ERR_UNSUPPORTED, 0,
+        "this is a pickle, but not one that torch saved tensors with");
+}
+
 static lt_status read_preamble(lt_torch *t, lt_cursor *c, lt_error *err)
 {
     lt_value *v;
-    uint64_t version;
+    uint64_t version, at;
     lt_status st = lt_pickle_read(&t->pickle, c, &v, err);
     if (st) return st;
-    if (!is_magic(v))
-        return lt_error_set(err, LT_ERR_UNSUPPORTED,
-            "this is a pickle, but not one that torch saved tensors with");
+    if (!is_magic(v)) return refuse_other(t->store, err);
+    at = lt_cursor_position(c);
     st = lt_pickle_read(&t->pickle, c, &v, err);
     if (st) return st;
     if (!lt_value_uint(v, &version) || version != 1001)
-        return lt_error_set(
-            err, LT_ERR_UNSUPPORTED, "a torch file of another version than 1001");
+        return lt_error_at(
+            err, LT_ERR_UNSUPPORTED, at, "a torch file of another version than 1001");
     return lt_pickle_read(&t->pickle, c, &v, err);
 }
 
@@ -90,13 +103,15 @@ static lt_status read_storage(
 static lt_status read_storages(lt_torch *t, lt_cursor *c, lt_error *err)
 {
     lt_value *keys;
+    uint64_t at = lt_cursor_position(c);
     lt_status st = lt_pickle_read(&t->pickle, c, &keys, err);
     if (st) return st;
     if (keys->kind != LT_VALUE_LIST)
-        return lt_error_set(err, LT_ERR_FORMAT, "the list of storages is %s",
+        return lt_error_at(err, LT_ERR_FORMAT, at, "the list of storages is %s",
             lt_value_kind_text((lt_value_kind)keys->kind));
     for (uint32_t i = 0; i < keys->list.count && !st; i++)
         st = read_storage(t, c, i, keys->list.items[i], err);
+    if (st) lt_error_place(err, at);
     return st;
 }
 

@@ -67,18 +67,27 @@ struct tally {
     uint64_t bytes;
 };
 
+/* In the object: positions in the file are not kept. */
+static lt_status blame_path(struct walker *w, lt_status st)
+{
+    lt_error_where(w->err, "'%.200s'", w->path_size ? w->path : ROOT_NAME);
+    return st;
+}
+
 static lt_status visit(struct walker *w)
 {
     if (++w->visits <= LT_MAX_TORCH_VISITS) return LT_OK;
-    return lt_error_set(
+    lt_error_set(
         w->err, LT_ERR_LIMIT, "the object is too entangled to be looked through");
+    return blame_path(w, LT_ERR_LIMIT);
 }
 
 static lt_status check_depth(struct walker *w, int depth)
 {
     if ((unsigned)depth < lt_limit(LT_LIMIT_TORCH_DEPTH)) return LT_OK;
-    return lt_error_set(w->err, LT_ERR_LIMIT, "containers are nested over %llu deep",
+    lt_error_set(w->err, LT_ERR_LIMIT, "containers are nested over %llu deep",
         lt_limit(LT_LIMIT_TORCH_DEPTH));
+    return blame_path(w, LT_ERR_LIMIT);
 }
 
 /* Plain containers that hold themselves, or each other so often that whoever walks them
@@ -247,6 +256,12 @@ static lt_status append_key(struct walker *w, const lt_value *key)
     }
 }
 
+static void leave(struct walker *w, size_t before)
+{
+    w->path_size = before;
+    if (w->path) w->path[before] = 0;
+}
+
 /* Makes the path that of the i-th child of what depth containers lead to; *before is for
  * leave. */
 static lt_status enter(
@@ -255,16 +270,11 @@ static lt_status enter(
     char digits[32];
     *before = w->path_size;
     lt_status st = depth ? append(w, ".", 1) : LT_OK;
-    if (st) return st;
-    if (key) return append_key(w, key);
     snprintf(digits, sizeof digits, "%zu", i);
-    return append(w, digits, strlen(digits));
-}
-
-static void leave(struct walker *w, size_t before)
-{
-    w->path_size = before;
-    if (w->path) w->path[before] = 0;
+    if (!st) st = key ? append_key(w, key) : append(w, digits, strlen(digits));
+    if (!st) return LT_OK;
+    leave(w, *before);
+    return blame_path(w, st);
 }
 
 /* ---- the model --------------------------------------------------------------------- */
@@ -278,9 +288,12 @@ static lt_status add_tensor(struct walker *w, const lt_maker *m)
     lt_status st = lt_make_tensor(t, m, &f, &unread, w->err);
     if (st) return lt_error_where(w->err, "tensor '%.200s'", name);
     if (unread) return add_unread(w, unread);
-    if (t->n_found >= lt_limit(LT_LIMIT_TENSORS))
-        return lt_error_set(
+    if (t->n_found >= lt_limit(LT_LIMIT_TENSORS)) {
+        lt_error_set(
             w->err, LT_ERR_LIMIT, "over %llu tensors", lt_limit(LT_LIMIT_TENSORS));
+        lt_error_where(w->err, "tensor '%.200s'", name);
+        return LT_ERR_LIMIT;
+    }
     st = lt_grow(
         (void **)&t->found, &t->found_capacity, t->n_found + 1, sizeof *t->found, w->err);
     if (st) return st;

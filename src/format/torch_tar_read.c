@@ -25,6 +25,7 @@ struct member {
 struct reader {
     lt_torch *t;
     lt_cursor c;
+    uint64_t at; /* of the pickle that was read last, in the file */
     lt_error *err;
 };
 
@@ -116,10 +117,16 @@ static void begin(struct reader *r, const struct member *m)
     lt_cursor_file(&r->c, r->t->store->source, m->offset, m->size, r->err);
 }
 
+static lt_status read_pickle(struct reader *r, lt_value **v)
+{
+    r->at = lt_cursor_position(&r->c);
+    return lt_pickle_read(&r->t->pickle, &r->c, v, r->err);
+}
+
 static lt_status read_count(struct reader *r, uint64_t *count)
 {
     lt_value *v;
-    lt_status st = lt_pickle_read(&r->t->pickle, &r->c, &v, r->err);
+    lt_status st = read_pickle(r, &v);
     if (st) return st;
     if (!lt_value_uint(v, count))
         return lt_error_set(r->err, LT_ERR_FORMAT, "a count is no integer");
@@ -130,7 +137,7 @@ static lt_status read_count(struct reader *r, uint64_t *count)
 static lt_status read_tuple(struct reader *r, uint32_t n, lt_value ***items)
 {
     lt_value *v;
-    lt_status st = lt_pickle_read(&r->t->pickle, &r->c, &v, r->err);
+    lt_status st = read_pickle(r, &v);
     if (st) return st;
     if ((v->kind != LT_VALUE_TUPLE && v->kind != LT_VALUE_LIST) || v->list.count != n)
         return lt_error_set(r->err, LT_ERR_FORMAT, "a description is damaged");
@@ -215,7 +222,7 @@ static lt_status read_storages(struct reader *r)
     lt_status st = read_count(r, &count);
     for (uint64_t i = 0; i < count && !st; i++)
         st = read_storage(r, (size_t)i);
-    if (!st) st = lt_pickle_read(&r->t->pickle, &r->c, &views, r->err);
+    if (!st) st = read_pickle(r, &views);
     if (st) return st;
     if (views->kind != LT_VALUE_LIST)
         return lt_error_set(r->err, LT_ERR_FORMAT, "the list of views is %s",
@@ -274,7 +281,7 @@ static lt_status read_tensors(struct reader *r)
 static lt_status read_object(struct reader *r)
 {
     lt_value *root;
-    lt_status st = lt_pickle_read(&r->t->pickle, &r->c, &root, r->err);
+    lt_status st = read_pickle(r, &root);
     if (!st) st = lt_torch_resolve(r->t, r->err);
     return st ? st : lt_torch_collect(r->t, root, r->err);
 }
@@ -292,6 +299,7 @@ static lt_status read_header(lt_store *store, lt_error *err)
         begin(&r, &members[i]);
         st = readers[i](&r);
         lt_cursor_release(&r.c);
+        if (st) lt_error_place(err, r.at);
         if (st) return lt_error_where(err, "%s", names[i]);
     }
     return st ? st : lt_torch_finish(r.t, err);

@@ -156,9 +156,9 @@ static lt_status resolve_tuple(
     return st;
 }
 
-static lt_status resolve(lt_torch *t, lt_value *v, lt_error *err)
+static lt_status resolve(lt_torch *t, lt_persistent *p, lt_error *err)
 {
-    const lt_value *id = v->persistent.id;
+    const lt_value *id = p->id;
     lt_referent r = { .kind = LT_REFERS_NOTHING };
     if (id->kind == LT_VALUE_TUPLE) {
         lt_status st = resolve_tuple(t, id, &r, err);
@@ -170,12 +170,12 @@ static lt_status resolve(lt_torch *t, lt_value *v, lt_error *err)
         size_t index = lt_map_get(&t->referent_by_key, key);
         if (index == LT_MAP_NONE)
             return lt_error_set(err, LT_ERR_FORMAT, "no object '%.100s'", key);
-        v->persistent.found = index + 1;
+        p->found = index + 1;
         return LT_OK;
     }
     size_t index;
     lt_status st = lt_torch_refer(t, &r, &index, err);
-    if (!st) v->persistent.found = index + 1;
+    if (!st) p->found = index + 1;
     return st;
 }
 
@@ -184,15 +184,17 @@ static lt_status resolve(lt_torch *t, lt_value *v, lt_error *err)
 lt_status lt_torch_resolve(lt_torch *t, lt_error *err)
 {
     size_t n = 0, i = 0;
-    for (lt_value *v = t->pickle.persistents; v; v = v->persistent.next)
+    for (lt_persistent *p = t->pickle.persistents; p; p = p->next)
         n++;
-    lt_value **all = lt_alloc_work(n, sizeof *all, err);
+    lt_persistent **all = lt_alloc_work(n, sizeof *all, err);
     if (!all) return LT_ERR_NOMEM;
-    for (lt_value *v = t->pickle.persistents; v; v = v->persistent.next)
-        all[n - ++i] = v;
+    for (lt_persistent *p = t->pickle.persistents; p; p = p->next)
+        all[n - ++i] = p;
     lt_status st = LT_OK;
-    for (i = 0; i < n && !st; i++)
-        if (!all[i]->persistent.found) st = resolve(t, all[i], err);
+    for (i = 0; i < n && !st; i++) {
+        if (!all[i]->found) st = resolve(t, all[i], err);
+        if (st) lt_error_place(err, all[i]->at);
+    }
     lt_free(all);
     return st;
 }

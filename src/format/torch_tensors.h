@@ -57,7 +57,7 @@ typedef struct lt_torch {
     lt_storage *storages;
     size_t n_storages, storages_capacity;
     lt_map storage_by_key;
-    lt_referent *referents; /* lt_value.persistent.found counts from 1 */
+    lt_referent *referents; /* lt_persistent.found counts from 1 */
     size_t n_referents, referents_capacity;
     lt_map referent_by_key; /* tar: what was listed before the pickle */
     lt_found *found;        /* the model's tensors, until they are in the store */

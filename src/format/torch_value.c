@@ -32,8 +32,8 @@ static bool is_tuple_of(const lt_value *v, uint32_t at_least)
 bool lt_find_maker(const lt_torch *t, const lt_value *v, lt_maker *out)
 {
     for (int i = 0; i < 16; i++) {
-        if (v->kind == LT_VALUE_PERSISTENT && v->persistent.found) {
-            out->referent = &t->referents[v->persistent.found - 1];
+        if (v->kind == LT_VALUE_PERSISTENT && v->persistent->found) {
+            out->referent = &t->referents[v->persistent->found - 1];
             return out->referent->kind == LT_REFERS_TENSOR;
         }
         if (!lt_callee_meaning(v)) return false;
@@ -237,8 +237,9 @@ lt_status lt_make_tensor(
     if (!is_tuple_of(m->args, 4))
         return lt_error_set(err, LT_ERR_FORMAT, "it is made from too little");
     const lt_value *storage = m->args->list.items[0];
-    bool known = storage->kind == LT_VALUE_PERSISTENT && storage->persistent.found;
-    const lt_referent *part = known ? &t->referents[storage->persistent.found - 1] : NULL;
+    bool known = storage->kind == LT_VALUE_PERSISTENT && storage->persistent->found;
+    const lt_referent *part =
+        known ? &t->referents[storage->persistent->found - 1] : NULL;
     if (!known && storage->kind != LT_VALUE_CALL)
         return lt_error_set(err, LT_ERR_FORMAT, "its storage is %s",
             lt_value_kind_text((lt_value_kind)storage->kind));

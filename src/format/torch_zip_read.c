@@ -39,8 +39,9 @@ static lt_status find_sole(
     for (size_t i = 0; i < lt_archive_count(a); i++) {
         if (!ends_with(lt_archive_entry(a, i)->name, last, &n)) continue;
         if (*index != LT_MAP_NONE)
-            return lt_error_set(
-                err, LT_ERR_FORMAT, "the archive holds more than one %s", last);
+            return lt_error_at(err, LT_ERR_FORMAT, lt_archive_entry(a, i)->offset,
+                "the archive holds more than one %s: '%.200s' and '%.200s'", last,
+                lt_archive_entry(a, *index)->name, lt_archive_entry(a, i)->name);
         *index = i;
     }
     return LT_OK;
@@ -72,6 +73,30 @@ static lt_status find_pickle(lt_torch *t, size_t *entry, char **prefix, lt_error
     return LT_OK;
 }
 
+/* Positions in a deflated entry are those in what it unpacks to; where it begins is all
+ * that there is in the file. */
+static void blame_pickle(const lt_entry *entry, lt_error *err)
+{
+    if (entry->stored || !err || err->offset == LT_NO_OFFSET) {
+        lt_error_where(err, "%s", entry->name);
+        return;
+    }
+    unsigned long long at = err->offset;
+    err->offset = entry->offset;
+    lt_error_where(err, "%s, byte %llu of what it unpacks to", entry->name, at);
+}
+
+/* The pickle at the cursor, which is released, and what its persistent ids mean. */
+static lt_status read_values(
+    lt_torch *t, const lt_entry *entry, lt_cursor *c, lt_value **root, lt_error *err)
+{
+    lt_status st = lt_pickle_read(&t->pickle, c, root, err);
+    if (!st) st = lt_torch_resolve(t, err);
+    lt_cursor_release(c);
+    if (st) blame_pickle(entry, err);
+    return st;
+}
+
 static lt_status read_packed_pickle(
     lt_torch *t, size_t index, lt_value **root, lt_error *err)
 {
@@ -82,10 +107,10 @@ static lt_status read_packed_pickle(
     lt_status st = lt_archive_read(t->archive, index, 0, bytes, (size_t)entry->size, err);
     if (!st) {
         lt_cursor_memory(&c, bytes, (size_t)entry->size, 0, err);
-        st = lt_pickle_read(&t->pickle, &c, root, err);
-        lt_cursor_release(&c);
-        if (st) lt_error_where(err, "%s, unpacked", entry->name);
+        st = read_values(t, entry, &c, root, err);
     }
+    for (size_t i = 0; i < t->store->n_globals; i++)
+        t->store->globals[i].offset = entry->offset;
     lt_free(bytes);
     return st;
 }
@@ -94,16 +119,15 @@ static lt_status read_pickle(lt_torch *t, size_t index, lt_value **root, lt_erro
 {
     const lt_entry *entry = lt_archive_entry(t->archive, index);
     if (entry->size > lt_limit(LT_LIMIT_PICKLE_SIZE))
-        return lt_error_set(err, LT_ERR_LIMIT, "the pickle is over %llu bytes",
+        return lt_error_at(err, LT_ERR_LIMIT, entry->offset,
+            "the pickle '%.200s' is over %llu bytes", entry->name,
             lt_limit(LT_LIMIT_PICKLE_SIZE));
     if (!entry->size)
         return lt_error_set(err, LT_ERR_FORMAT, "'%.200s' is empty", entry->name);
     if (!entry->stored) return read_packed_pickle(t, index, root, err);
     lt_cursor c;
     lt_cursor_file(&c, t->store->source, entry->offset, entry->size, err);
-    lt_status st = lt_pickle_read(&t->pickle, &c, root, err);
-    lt_cursor_release(&c);
-    return st ? lt_error_where(err, "%s", entry->name) : LT_OK;
+    return read_values(t, entry, &c, root, err);
 }
 
 static lt_status read_byteorder(lt_torch *t, const char *prefix, lt_error *err)
@@ -111,15 +135,16 @@ static lt_status read_byteorder(lt_torch *t, const char *prefix, lt_error *err)
     size_t index = find_beside(t, prefix, "", "byteorder", err);
     char text[16] = { 0 };
     if (index == LT_MAP_NONE) return LT_OK;
-    uint64_t size = lt_archive_entry(t->archive, index)->size;
+    const lt_entry *entry = lt_archive_entry(t->archive, index);
+    uint64_t size = entry->size;
     if (size >= sizeof text) size = sizeof text - 1;
     lt_status st = lt_archive_read(t->archive, index, 0, text, (size_t)size, err);
     if (st) return st;
     text[strcspn(text, "\r\n ")] = 0;
     t->big_endian = !strcmp(text, "big");
     if (t->big_endian || !strcmp(text, "little")) return LT_OK;
-    return lt_error_set(
-        err, LT_ERR_FORMAT, "'%.100sbyteorder' is neither little nor big", prefix);
+    return lt_error_at(err, LT_ERR_FORMAT, entry->offset,
+        "'%.200s' is neither little nor big", entry->name);
 }
 
 /* A storage without entry is refused later, if a tensor that is read needs it. */
@@ -149,7 +174,6 @@ static lt_status read_header(lt_store *store, lt_error *err)
     if (!st) st = find_pickle(t, &index, &prefix, err);
     if (!st) st = read_byteorder(t, prefix, err);
     if (!st) st = read_pickle(t, index, &root, err);
-    if (!st) st = lt_torch_resolve(t, err);
     if (!st) st = lt_torch_collect(t, root, err);
     if (!st) st = place_storages(t, prefix, err);
     return st ? st : lt_torch_finish(t, err);

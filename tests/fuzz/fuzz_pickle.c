@@ -40,7 +40,7 @@ static void look(const lt_value *v, int depth)
         break;
     case LT_VALUE_GLOBAL: FUZZ_CHECK(strchr(v->global.name, '.') != NULL); break;
     case LT_VALUE_CALL: look_at_call(v->call, depth + 1); break;
-    case LT_VALUE_PERSISTENT: look(v->persistent.id, depth + 1); break;
+    case LT_VALUE_PERSISTENT: look(v->persistent->id, depth + 1); break;
     case LT_VALUE_NONE:
     case LT_VALUE_BOOL:
     case LT_VALUE_INT:
@@ -48,9 +48,11 @@ static void look(const lt_value *v, int depth)
     }
 }
 
-static lt_status on_global(void *ctx, lt_value *global, size_t module_size, lt_error *err)
+static lt_status on_global(
+    void *ctx, lt_value *global, size_t module_size, uint64_t at, lt_error *err)
 {
     (void)ctx;
+    (void)at;
     (void)err;
     FUZZ_CHECK(global->global.name[module_size] == '.');
     return LT_OK;

@@ -62,7 +62,7 @@ static void show(const lt_value *v, char *dst, size_t size)
     case LT_VALUE_CALL: show_call(v->call, dst, size); break;
     case LT_VALUE_PERSISTENT:
         dst[0] = '@';
-        show(v->persistent.id, dst + 1, size - 1);
+        show(v->persistent->id, dst + 1, size - 1);
         break;
     }
 }
