@@ -139,6 +139,24 @@ def edit_entries(pairs):
         pairs[at] = (a_name(), pairs[at][1])
 
 
+def edit_form(pairs):
+    """The same values in other forms that JSON has for them, and numbers that no machine has."""
+    at = pick_entry(pairs)
+    if at is None or not all(isinstance(item, tuple) for item in pairs[at][1]):
+        return
+    name, entry = pairs[at]
+    what = dice.randrange(4)
+    if what == 0:
+        pairs[at] = (name, [dict(entry).get(key, Made("null")) for key in ("dtype", "shape", "data_offsets")][:dice.choice([2, 3, 3])])
+    elif what == 1:
+        pairs[at] = (name, [(k, {v: Made("null")} if k == "dtype" else v) for k, v in entry])
+    elif what == 2:
+        entry.append(("more", Made(dice.choice(["1e308", "1e309", "-1e999", "1" * 400, "1e-999", "0.5e+3"]))))
+    else:
+        pairs[at] = (name, [(k, {str(i): x for i, x in enumerate(v)})
+                            if k == "data_offsets" and isinstance(v, list) else (k, v) for k, v in entry])
+
+
 def edit_bytes(head):
     """A byte or a token of the header's text."""
     at = dice.randrange(len(head) + 1)
@@ -163,8 +181,8 @@ def one():
     """One file and how it was made."""
     pairs, size = valid()
     made = []
-    for edit in (edit_field, edit_metadata, edit_entries):
-        if dice.random() < 0.28:
+    for edit, chance in ((edit_field, 0.28), (edit_metadata, 0.28), (edit_entries, 0.28), (edit_form, 0.1)):
+        if dice.random() < chance:
             edit(pairs)
             made.append(edit.__name__)
     head = (text(pairs) if pairs else "{}").encode()
@@ -216,14 +234,39 @@ def nul_in_names(header):
     return any("\0" in s for s in strings(header))
 
 
+def entries(header):
+    """The values beside tensors' names."""
+    return [pair[1] for pair in header if isinstance(pair, list) and len(pair) == 2 and pair[0] != "__metadata__"]
+
+
+def listed_entry(header):
+    return any(isinstance(e, list) and len(e) == 3 and isinstance(e[0], str) for e in entries(header))
+
+
+def dtype_object(header):
+    fields = [field for e in entries(header) if isinstance(e, list) for field in e if isinstance(field, list)]
+    return any(field[0] == "dtype" and isinstance(field[1], list) for field in fields if len(field) == 2)
+
+
+def endless(header):
+    """A number beyond the range of a double, where nothing reads it."""
+    if isinstance(header, list):
+        return any(map(endless, header))
+    return isinstance(header, float) and header in (float("inf"), float("-inf")) or isinstance(header, int) and abs(header) > 10 ** 308
+
+
 # Files that the package takes and loratool does not: what the file is, why, and how it is told.
 STRICTER = [
     ("a tensor or __metadata__ stands twice", "which of the two is meant cannot be known", "stands twice",
      lambda header: doubled(header)),
+    ("an entry as a list of its values", "the format has objects", "the entry is not an object", listed_entry),
+    ("a dtype as an object", "the format has strings", "'dtype' is missing, doubled or no string", dtype_object),
     ("U+0000 in a string", "no C string holds it", "U+0000", nul_in_names),
 ]
 # And the other way round.
-LAXER = []
+LAXER = [
+    ("a number out of range in a field that nothing reads", "JSON has no range", "", endless),
+]
 
 
 def by_package(data):

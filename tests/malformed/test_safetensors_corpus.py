@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 """Safetensors files that must be refused, and their neighbours that must not.
 
-The invalid cases are those of the format's own description and of its reference reader's tests.
-Each asserts the exit code, the message, and the byte at which the fault lies.  Then every ceiling,
-just below and just above.
+The invalid cases are those of the format's own description and of its reference reader's tests
+(test_reference has them under its names).  Each asserts the exit code, the message, the file's name
+in it, and the byte or the tensor at which the fault lies.  Then the ceilings of this format, just
+below and just above; test_ceilings.py has the others.
 """
 
 import json
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -39,6 +41,8 @@ def refused(label, data, message, at=None, options=(), code=5, **more):
     check(done.returncode == code, f"{label}: exit {done.returncode}: {done.stderr.strip()}")
     check(message in done.stderr, f"{label}: {message!r} is not in {done.stderr.strip()!r}")
     check(done.stderr.count("\n") == 1 and not done.stdout, f"{label}: prints {done.stdout!r} {done.stderr!r}")
+    check(f" {more.get('name', 'case.safetensors')}: " in done.stderr, f"{label}: names no file: {done.stderr!r}")
+    check(re.search(r"tensor '|\(at byte \d+\)$|\d files$", done.stderr), f"{label}: names no place: {done.stderr!r}")
     if at is not None:
         check(done.stderr.endswith(f" (at byte {at})\n"), f"{label}: not at byte {at}: {done.stderr.strip()!r}")
 
@@ -115,6 +119,87 @@ def test_json():
         refused(label, file(head), message, at)
 
 
+# ---- the reference reader's tests ----------------------------------------------------
+
+ENTRY = b'{"test":{"dtype":"I32","shape":[2,2],"data_offsets":[0,16]}}'
+
+
+def framed(head, data=b""):
+    return struct.pack("<Q", len(head)) + head + data
+
+
+def test_reference():
+    """The files of its unit tests, Python tests and attempts at abuse, byte for byte where they are short."""
+    valid = framed(ENTRY, bytes(16))
+    accepted("test_deserialization", valid)
+    accepted("test_empty_shapes_allowed", framed(b'{"test":{"dtype":"I32","shape":[],"data_offsets":[0,4]}}', bytes(4)))
+    accepted("test_zero_sized_tensor", framed(b'{"test":{"dtype":"I32","shape":[2,0],"data_offsets":[0, 0]}}'))
+    accepted("test_whitespace_padded_header", framed(b"{}\r \t\n"))
+    accepted("test_whitespace_leading_padded_header", framed(b"\t\n{}\r "))
+    accepted("test_empty, metadata alone", framed(b'{"__metadata__":{"framework":"pt"}}     '))
+    accepted("test_serialization_fp4", framed(
+        b'{"attn.0":{"dtype":"F4","shape":[1,2],"data_offsets":[0,1]}}    ', b"\0"))
+    refused("test_serialization_fp4_misaligned", framed(
+        b'{"attn.0":{"dtype":"F4","shape":[1,3],"data_offsets":[0,2]}}', bytes(2)), "whole bytes", 9)
+    refused("test_serialization_fp4_invalid", framed(
+        b'{"attn.0":{"dtype":"F4","shape":[1,2],"data_offsets":[0,2]}}', bytes(2)), "span 2 bytes, but F4 [1, 2] takes 1", 9)
+    refused("test_metadata_incomplete_buffer", valid + b"extra_bogus_data_for_polyglot_file",
+            "34 bytes follow the last tensor's data", len(valid))
+    refused("test_metadata_incomplete_buffer, cut", valid[:-2], "the data ends at byte 16 of 14: the file is truncated", 9)
+    refused("test_header_too_large", b"<\0\0\0\0\xff\xff\xff" + valid[8:],
+            "the header length 18446742974197923900 is over the format's ceiling of 100000000", 0)
+    refused("test_header_too_small", b"", "the file is empty", 0)
+    refused("test_invalid_header_length", b"<\0\0\0\0\0\0\0", "the header length 60 goes past the end of the file (8 bytes)", 0)
+    refused("test_invalid_header_non_utf8", framed(b"\xff"), "invalid JSON: unexpected character", 8)
+    refused("test_invalid_header_not_json", framed(b"{"), "invalid JSON: the text ends early", 9)
+    refused("test_invalid_info", framed(b'{"test":{"dtype":"I32","shape":[2,2],"data_offsets":[0, 4]}}'),
+            "span 4 bytes, but I32 [2, 2] takes 16", 9)
+    for label, size in (("elements", 18446744073709551614), ("bytes", 9223372036854775807)):
+        refused(f"test_validation_overflow, {label}", framed(
+            b'{"test":{"dtype":"I32","shape":[2,%d],"data_offsets":[0,16]}}' % size, bytes(16)), "overflow", 9)
+    refused("test_truncated_header_is_rejected", valid[:8 + len(ENTRY) // 2], "goes past the end of the file", 0)
+    refused("test_data_offset_overflow_is_rejected", framed(
+        b'{"liar":{"dtype":"F32","shape":[1024,1024],"data_offsets":[0,4194304]}}', b"\0"), "the file is truncated", 9)
+    attack = json.dumps({f"weight_{i}": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]} for i in range(10)}).encode()
+    refused("test_json_attack", framed(attack, bytes(16)), "tensor 'weight_1': its data overlaps that of another", 8 + len(attack))
+    refused("abuse attempt 1: a length within the file's size", struct.pack("<Q", 1000) + valid[8:], "goes past the end", 0)
+    refused("abuse attempt 1: a header that ends in the data", struct.pack("<Q", 70) + valid[8:], "text after the end", 8 + len(ENTRY))
+    for side, n in ((2, 50_000), (200, 20_000)):
+        many = json.dumps({f"weight_{i}": {"dtype": "F32", "shape": [side, side], "data_offsets": [0, side * side * 4]}
+                           for i in range(n)}).encode()
+        refused(f"abuse attempts 2 and 3: {n} times the same data", framed(many, bytes(side * side * 4)),
+                "its data overlaps that of another", 8 + len(many))
+    refused("something", b"something", "not a tensor file", 0)
+    # What its JSON library takes for the same thing, and the format's description has not.
+    refused("an entry that is a list", framed(b'{"a":["F32",[1],[0,4]]}', bytes(4)), "the entry is not an object", 9)
+    refused("a dtype that is an object", framed(
+        b'{"a":{"dtype":{"F32":null},"shape":[1],"data_offsets":[0,4]}}', bytes(4)), "'dtype' is missing, doubled or no string", 9)
+    refused("__metadata__ that is a tensor", framed(b'{"__metadata__":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}', bytes(4)),
+            "value of 'shape' is not a string", 47)
+    refused("a list around the header", framed(b"[null,%s]" % ENTRY, bytes(16)), "the header is not a JSON object", 8)
+    refused("__metadata__ of metadata", framed(b'{"__metadata__":{"a":{"b":"c"}}}'), "value of 'a' is not a string", 29)
+    accepted("a metadata name twice", framed(b'{"__metadata__":{"k":"v","k":"w"}}'))
+
+
+BITS = {8: "BOOL U8 I8 F8_E5M2 F8_E4M3 F8_E8M0 F8_E4M3FNUZ F8_E5M2FNUZ", 16: "I16 U16 F16 BF16", 32: "I32 U32 F32",
+        64: "I64 U64 F64 C64", 4: "F4", 6: "F6_E2M3 F6_E3M2"}
+
+
+def test_dtypes():
+    """All that the format has: whole, a byte too long and too short, in fractions of a byte."""
+    for bits, names in BITS.items():
+        for dtype in names.split():
+            for count in range(1, 9):
+                size, rest = divmod(bits * count, 8)
+                case = lambda end: file(tensors(a=entry(dtype, f"[{count}]", f"[0,{end}]")), bytes(max(end, size)))
+                if rest:
+                    refused(f"{count} of {dtype}", case(size + 1), "whole bytes", 9)
+                    continue
+                accepted(f"{count} of {dtype}", case(size))
+                refused(f"{count} of {dtype}, a byte more", case(size + 1), f"takes {size}", 9)
+                refused(f"{count} of {dtype}, a byte less", case(size - 1), f"takes {size}", 9)
+
+
 # ---- entries -------------------------------------------------------------------------
 
 def test_entries():
@@ -130,6 +215,21 @@ def test_entries():
         "two shapes": ('{"dtype":"F32","shape":[1],"shape":[1],"data_offsets":[0,4]}', "'shape' is missing, doubled"),
         "two offsets": ('{"dtype":"F32","shape":[1],"data_offsets":[0,4],"data_offsets":[0,4]}', "'data_offsets' is missing, doubled"),
         "dtype is a number": ('{"dtype":1,"shape":[1],"data_offsets":[0,4]}', "'dtype' is missing"),
+        "dtype is null": ('{"dtype":null,"shape":[1],"data_offsets":[0,4]}', "'dtype' is missing"),
+        "dtype is a list": ('{"dtype":["F32"],"shape":[1],"data_offsets":[0,4]}', "'dtype' is missing"),
+        "dtype is empty": (entry(""), "unknown dtype ''"),
+        "shape is null": (entry(shape="null"), "'shape' is missing, doubled or no array"),
+        "shape is an object": (entry(shape='{"0":1}'), "'shape' is missing, doubled or no array"),
+        "shape of shapes": (entry(shape="[[1]]"), "something else than sizes"),
+        "size is null": (entry(shape="[null]"), "something else than sizes"),
+        "size is true": (entry(shape="[true]"), "something else than sizes"),
+        "size is minus zero": (entry(shape="[-0]", offsets="[0,0]"), "something else than sizes"),
+        "offsets are null": (entry(offsets="null"), "not two unsigned integers"),
+        "offsets are an object": (entry(offsets='{"0":0,"1":4}'), "not two unsigned integers"),
+        "offsets are texts": (entry(offsets='["0","4"]'), "not two unsigned integers"),
+        "offsets have points": (entry(offsets="[0.0,4.0]"), "not two unsigned integers"),
+        "offsets of offsets": (entry(offsets="[[0],[4]]"), "not two unsigned integers"),
+        "no fields": ("{}", "'dtype' is missing"),
         "unknown dtype": (entry("F31"), "unknown dtype 'F31'"),
         "dtype in lower case": (entry("f32"), "unknown dtype 'f32'"),
         "torch's complex32": (entry("C32"), "unknown dtype 'C32'"),
@@ -140,7 +240,7 @@ def test_entries():
         "size is a text": (entry(shape='["1"]'), "something else than sizes"),
         "size over 64 bits": (entry(shape="[18446744073709551616]"), "something else than sizes"),
         "product over 64 bits": (entry(shape="[4294967296,4294967296]"), "overflow"),
-        "product over 64 bits, then zero": (entry(shape="[18446744073709551615,2,0]", offsets="[0,0]"), ""),
+        "product over 64 bits, then zero": (entry(shape="[18446744073709551615,2,0]", offsets="[0,0]"), "overflow"),
         "bytes over 64 bits": (entry(shape="[4611686018427387904]"), "overflow"),
         "one offset": (entry(offsets="[0]"), "not two unsigned integers"),
         "three offsets": (entry(offsets="[0,4,4]"), "not two unsigned integers"),
@@ -180,7 +280,13 @@ def test_tiling():
     zero = tensors(a=entry(shape="[0]", offsets="[0,0]"), b=entry(), c=entry(shape="[2,0]", offsets="[4,4]"))
     accepted("tensors without bytes", file(zero, bytes(4)))
     refused("a tensor without bytes inside another", file(
-        tensors(a=entry(), b=entry(shape="[0]", offsets="[2,2]")), bytes(4)), "", None)
+        tensors(a=entry(), b=entry(shape="[0]", offsets="[2,2]")), bytes(4)), "tensor 'b': its data overlaps")
+    refused("a tensor without bytes behind the end", file(
+        tensors(a=entry(), b=entry(shape="[0]", offsets="[5,5]")), bytes(4)), "tensor 'b': the data ends at byte 5 of 4")
+    refused("a hole before a tensor without bytes", file(
+        tensors(a=entry(), b=entry(shape="[0]", offsets="[5,5]"), c=entry(offsets="[5,9]")), bytes(9)), "tensor 'b': there is a hole")
+    aligned = tensors(a=entry("U8", "[1]", "[0,1]"), b=entry(offsets="[4,8]"))
+    refused("data that was aligned by a gap", file(aligned, bytes(8)), "tensor 'b': there is a hole before", 8 + len(aligned) + 4)
     odd = tensors(a=entry("U8", "[1]", "[0,1]"), b=entry(offsets="[1,5]"))
     accepted("data that is not aligned", file(odd, bytes(5)))
 
@@ -196,7 +302,7 @@ def test_names():
     for label, text in (("a list", "[]"), ("a text", '""'), ("a number", "1")):
         refused(f"__metadata__ is {label}", file('{"__metadata__":%s}' % text), "__metadata__ is not an object", 9)
     for label, text in (("a number", "1"), ("null", "null"), ("a list", "[]"), ("an object", "{}"), ("a boolean", "true")):
-        refused(f"metadata value is {label}", file('{"__metadata__":{"k":%s}}' % text), "value of 'k' is not a string", 9)
+        refused(f"metadata value is {label}", file('{"__metadata__":{"k":%s}}' % text), "value of 'k' is not a string", 29)
     refused("__metadata__ twice", file('{"__metadata__":{},"__metadata__":{}}'), "__metadata__ stands twice", 27)
     accepted("__metadata__ is null", file('{"__metadata__":null}'))
     accepted("__metadata__ is empty", file('{"__metadata__":{}}'))
@@ -250,7 +356,7 @@ def test_index_ceiling():
 def main():
     with tempfile.TemporaryDirectory(prefix="loratool-") as scratch:
         os.chdir(scratch)
-        for test in (test_frame, test_json, test_entries, test_tiling, test_names, test_ceilings, test_index_ceiling):
+        for test in (test_frame, test_json, test_reference, test_dtypes, test_entries, test_tiling, test_names, test_ceilings, test_index_ceiling):
             test()
         check(not os.listdir("."), f"left behind: {os.listdir('.')}")
         os.chdir("/")
