@@ -219,9 +219,10 @@ static lt_status check_text(
     for (size_t left = strlen(text), n; left && same && !st; left -= n) {
         n = left < sizeof there ? left : sizeof there;
         st = lt_source_read(a->source, at, there, n, err);
-        same = !memcmp(there, text, n);
-        at += n;
-        text += n;
+        for (size_t i = 0; i < n && same && !st; i++) {
+            same = there[i] == *text++;
+            at += same;
+        }
     }
     if (st || same) return st;
     return lt_error_at(err, LT_ERR_FORMAT, at,

@@ -129,3 +129,30 @@ def legacy_tensor(shape=(2, 2), strides=(2, 1), offset=0, **options):
     return name("torch._utils", "_rebuild_tensor_v2") + tuple_of(
         legacy_storage(**options), integer(offset), integers(shape), integers(strides), b"\x89",
         name("collections", "OrderedDict") + b")R") + b"R"
+
+
+# ---- tar archives --------------------------------------------------------------------
+
+def tar(*members):
+    """(name, bytes) after one another, as torch wrote them before 0.2."""
+    out = io.BytesIO()
+    for name_, data in members:
+        head = bytearray(struct.pack("<100s8s8s8s12s12s8s1s100s8s", name_.encode(), b"0000644", b"0000000", b"0000000",
+                                     b"%011o" % len(data), b"0" * 11, b" " * 8, b"0", b"", b"ustar\00000").ljust(512, b"\0"))
+        head[148:156] = b"%06o\0 " % sum(head)
+        out.write(head + data + bytes(-len(data) % 512))
+    return out.getvalue() + bytes(1024)
+
+
+def tar_storages(count=b"\x80\x02K\x01.", described=None, elements=4, data=bytes(16), views=b"\x80\x02]."):
+    described = described or program(tuple_of(integer(7), text("cpu"), name("torch", "FloatStorage")))
+    return count + described + struct.pack("<q", elements) + data + views
+
+
+def tar_tensors(count=b"\x80\x02K\x01.", described=None, dims=1, numbers=(4, 1, 0)):
+    described = described or program(tuple_of(integer(9), integer(7), name("torch", "FloatTensor")))
+    return count + described + struct.pack("<ii", dims, 0) + struct.pack(f"<{len(numbers)}q", *numbers)
+
+
+def tar_object():
+    return program(dictionary(weight=integer(9) + b"Q"))

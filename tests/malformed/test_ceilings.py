@@ -1,0 +1,157 @@
+#!/usr/bin/env python3
+"""Every ceiling that --limit sets, from both sides: what takes just as much is accepted, and refused
+(exit 5, the ceiling, the file and the place) at one less.
+
+The smallest ceiling at which the file is accepted is looked for by halving, then compared with what
+is known of the file.  test_safetensors_corpus.py has those of its format.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from torchfiles import (
+    Entry, archive, dictionary, integer, legacy, legacy_tensor, name, parts, program, tensor, text, torch_zip, tuple_of,
+)
+
+LORATOOL = os.environ["LORATOOL"]
+checks = failures = 0
+tried = set()
+
+
+def check(cond, message):
+    global checks, failures
+    checks += 1
+    if not cond:
+        failures += 1
+        print("FAILED", message)
+
+
+def info(path, limit, value, stdin=None):
+    return subprocess.run([LORATOOL, "info", "-q", "--limit", f"{limit}={value}", path], input=stdin, capture_output=True, timeout=120)
+
+
+def threshold(path, limit, most, stdin=None):
+    """The smallest ceiling at which the file is accepted."""
+    low, high = 0, most  # refused (nothing is 0), accepted
+    while high - low > 1:
+        middle = (low + high) // 2
+        if info(path, limit, middle, stdin).returncode == 0:
+            high = middle
+        else:
+            low = middle
+    return high
+
+
+def both_sides(limit, data, expected, message, most=1 << 20, at=None, stdin=None, placed=True):
+    """expected: the exact ceiling, or None when it follows from no count in the file."""
+    tried.add(limit)
+    path = Path("ceiling.pt")
+    path.write_bytes(data)
+    shown = "-" if stdin else path
+    check(info(shown, limit, most, stdin).returncode == 0, f"{limit}: refused at {most}: {info(shown, limit, most, stdin).stderr}")
+    found = threshold(shown, limit, most, stdin) if expected is None else expected
+    if expected is not None:
+        done = info(shown, limit, expected, stdin)
+        check(done.returncode == 0 and not done.stderr, f"{limit}={expected}: {done.returncode} {done.stderr}")
+    done = info(shown, limit, found - 1, stdin)
+    told = done.stderr.decode(errors="replace")
+    check(found > 1 and done.returncode == 5 and not done.stdout, f"{limit}={found - 1}: {done.returncode} {told}")
+    check(re.search(message.replace("N", str(found - 1)), told), f"{limit}={found - 1}: {told!r}")
+    check(" <stdin>: " in told or " standard input: " in told or " -: " in told if stdin else " ceiling.pt: " in told,
+          f"{limit}: no file in {told!r}")
+    check(told.count("\n") == 1 and (not placed or re.search(r"\(at byte \d+\)$|'[^']+': ", told)), f"{limit}: no place in {told!r}")
+    if at is not None:
+        check(told.endswith(f"(at byte {at})\n"), f"{limit}: not at byte {at}: {told!r}")
+    path.unlink()
+
+
+def zipped(body):
+    return torch_zip(program(dictionary(weight=tensor(), extra=body)))
+
+
+DATA_AT = 30 + len("archive/data.pkl")  # of the pickle in a file of torch_zip
+
+
+def test_pickle_ceilings():
+    whole = program(dictionary(weight=tensor()))
+    both_sides("pickle-size", torch_zip(whole), len(whole), "'archive/data.pkl' is over N bytes", at=DATA_AT)
+    old = program(dictionary(weight=legacy_tensor()))
+    both_sides("pickle-size", legacy(old), len(old), "pickle: over N bytes", at=legacy(old).index(old) + len(old) - 1)
+    bodies = b"".join(name("mine", f"C{i}") + b"0" for i in range(40)) + b"N"
+    # Three more make the tensor: its storage's class, a function and an OrderedDict.
+    both_sides("globals", zipped(bodies), 43, "over N different globals")
+    both_sides("pickle-string", zipped(text("x" * 5000)), 5000, "over N bytes in a string")
+    both_sides("pickle-memo", zipped(b"N" + b"".join(b"r" + i.to_bytes(4, "little") for i in range(300))), 300, "over N values to remember")
+    both_sides("pickle-stack", zipped(tuple_of(*[b"N"] * 700)), 704, "over N values on the stack")
+    both_sides("pickle-marks", zipped(b"(" * 50 + b"N" + b"t" * 50), 51, "over N marks on the stack")
+    both_sides("pickle-values", zipped(b"]" + b"]0" * 900), None, r"over N values \(")
+    both_sides("pickle-memory", zipped(b"]" + text("y" * 500) + b"0" + (text("z" * 200) + b"0") * 400), None,
+               "over N bytes of memory for its values", most=1 << 30)
+
+
+def test_object_ceilings():
+    deep = tensor()
+    for i in range(30):
+        deep = dictionary(**{f"d{i}": deep})
+    both_sides("torch-depth", torch_zip(program(deep)), 30, "nested over N deep", most=1000)
+    lists = b"N"
+    for _ in range(40):
+        lists = b"](" + lists + b"e"
+    both_sides("torch-depth", zipped(lists), 40, "'extra': containers are nested over N deep", most=1000)
+    some = {f"t{i:02}": tensor() for i in range(20)}
+    both_sides("tensors", torch_zip(program(dictionary(**some))), 20, "over N tensors")
+    both_sides("name-size", torch_zip(program(dictionary(**{"x" * 300: tensor()}))), 300, "a tensor name is over N bytes")
+    both_sides("name-size", torch_zip(program(dictionary(abcdef=dictionary(**{"x" * 100: tensor()})))), 107,
+               "'abcdef': a tensor name is over N bytes")
+
+
+def test_archive_ceilings():
+    ordinary = parts(program(dictionary(weight=tensor())))
+    more = [Entry(f"archive/extra/{i}", b"x") for i in range(30)]
+    both_sides("zip-entries", archive(*ordinary, *more), len(ordinary) + 30, "zip: over N entries", placed=False)
+    zeros = 65 << 20
+    floats = zeros // 4
+    pickled = program(dictionary(weight=tensor(shape=(floats,), strides=(1,), count=floats)))
+    packed = archive(*parts(pickled)[:-1], Entry("archive/data/0", bytes(zeros), deflate=True))
+    both_sides("zip-ratio", packed, None, "entry 'archive/data/0': zip: the entry unpacks to more than N times its size", most=1032)
+
+
+def test_pipe_ceiling():
+    data = torch_zip(program(dictionary(weight=tensor())))
+    both_sides("spool-size", data, len(data), "piped input is over N bytes", at=len(data) - 1, stdin=data)
+
+
+ELSEWHERE = {"header-size", "metadata-entries", "json-depth", "json-values", "shards"}
+
+
+def test_all_are_tried():
+    done = subprocess.run([LORATOOL, "info", "--limit", "nothing=1", "x"], capture_output=True, text=True)
+    names = set(re.sub(r".*there are: ", "", done.stderr.strip().splitlines()[0]).split(", "))
+    names = {item.split()[0] for item in names}
+    check(names == tried | ELSEWHERE, f"not tried: {names - tried - ELSEWHERE}, no limits: {(tried | ELSEWHERE) - names}")
+    for limit in names:
+        told = subprocess.run([LORATOOL, "info", "--limit", f"{limit}={2**62}", "absent"], capture_output=True, text=True).stderr
+        most = re.search(rf"the limit '{limit}' takes 1 to (\d+)", told)
+        most, over = (int(most[1]), int(most[1]) + 1) if most else (2**62, 2**64)  # or nothing but the number's type
+        for value, code in ((0, 2), (1, 1), (most, 1), (over, 2)):
+            done = subprocess.run([LORATOOL, "info", "--limit", f"{limit}={value}", "absent"], capture_output=True, text=True)
+            check(done.returncode == code, f"{limit}={value}: {done.returncode} {done.stderr!r}")
+
+
+def main():
+    with tempfile.TemporaryDirectory(prefix="loratool-") as scratch:
+        os.chdir(scratch)
+        for test in (test_pickle_ceilings, test_object_ceilings, test_archive_ceilings, test_pipe_ceiling, test_all_are_tried):
+            test()
+        check(not os.listdir("."), f"left behind: {os.listdir('.')}")
+        os.chdir("/")
+    print(f"{checks} checks, {failures} failed")
+    sys.exit(1 if failures or not checks else 0)
+
+
+if __name__ == "__main__":
+    main()

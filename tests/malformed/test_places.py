@@ -1,0 +1,280 @@
+#!/usr/bin/env python3
+"""Where a torch file is faulty: each kind of message tells the byte in the file, or the tensor.
+
+The byte is worked out here from how the file was put together.  Of a deflated pickle it is that of
+the entry, and the message tells the byte in what the entry unpacks to.
+"""
+
+import os
+import struct
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from torchfiles import (
+    Entry, archive, dictionary, good, integer, legacy, legacy_tensor, name, parts, program, storage, tar, tar_object,
+    tar_storages, tar_tensors, tensor, text, torch_zip, tuple_of,
+)
+
+LORATOOL = os.environ["LORATOOL"]
+checks = failures = 0
+HEAD = 30  # of a zip entry, without its name
+PICKLE_AT = HEAD + len("archive/data.pkl")
+
+
+def check(cond, message):
+    global checks, failures
+    checks += 1
+    if not cond:
+        failures += 1
+        print("FAILED", message)
+
+
+def told(label, data, message, at=None, code=5, path="bad.pt", show=None):
+    """at: the byte; None: message holds the place."""
+    Path(path).write_bytes(data)
+    done = subprocess.run([LORATOOL, "info", "--strict", show or path], capture_output=True, text=True, errors="replace", timeout=120)
+    check(done.returncode == code, f"{label}: exit {done.returncode}: {done.stderr!r}")
+    check(f" {path}: " in done.stderr and done.stderr.count("\n") == 1, f"{label}: {done.stderr!r}")
+    check(message in done.stderr, f"{label}: {message!r} is not in {done.stderr!r}")
+    if at is not None:
+        check(done.stderr.endswith(f" (at byte {at})\n"), f"{label}: not at byte {at}: {done.stderr!r}")
+    Path(path).unlink()
+
+
+# ---- pickles -------------------------------------------------------------------------
+
+FAULTS = {  # what stands where a value could: the message, and how many bytes into it the fault lies
+    "value missing": (b"(R", "pickle: REDUCE finds too few values on the stack", 1),
+    "no mark": (b"Ntt", "pickle: TUPLE finds no mark", 2),
+    "not an opcode": (b"N\xff", "pickle: unknown operation 0xff", 1),
+    "never remembered": (b"Nh\x63", "pickle: BINGET names a value that was not remembered", 1),
+    "not a number": (b"Ngx\n", "pickle: GET has no number", 1),
+    "no integer": (b"NIx\n", "pickle: INT has no integer", 1),
+    "no float": (b"NFx\n", "pickle: FLOAT has no number", 1),
+    "no quotes": (b"NSx\n", "pickle: STRING has no quoted string", 1),
+    "broken escape": (b"NS'\\x0'\n", "pickle: STRING has a string with a broken escape", 1),
+    "empty name": (b"Nc\n\n", "pickle: GLOBAL names no global", 1),
+    "names that are none": (b"K\1K\2\x93", "pickle: STACK_GLOBAL finds no names on the stack", 4),
+    "arguments that are none": (b"NNR", "pickle: REDUCE finds no tuple of arguments", 2),
+    "state of nothing": (b"N}b", "pickle: BUILD on None", 2),
+    "items of nothing": (b"N(Ne", "pickle: APPENDS on None", 3),
+    "half a pair": (b"}(Nu", "pickle: SETITEMS finds a key without a value", 3),
+    "extension": (b"N\x82\x01", "pickle: EXT1 is not an operation of saved tensors", 1),
+    "long text": (b"NX\xff\xff\xff\x7f", "pickle: BINUNICODE goes past the end of the data", 1),
+    "later protocol": (b"N\x80\x06", "pickle: PROTO is of a later protocol than 5", 1),
+}
+
+
+def test_pickles():
+    for label, (body, message, inside) in FAULTS.items():
+        pickled = program(dictionary(weight=tensor(), extra=body))
+        at = pickled.index(text("extra") + body) + len(text("extra")) + inside
+        told(f"{label}, zip", torch_zip(pickled), f"archive/data.pkl: {message}", PICKLE_AT + at)
+        told(f"{label}, deflated", archive(Entry("archive/data.pkl", pickled, deflate=True), *parts(pickled)[1:]),
+             f"archive/data.pkl, byte {at} of what it unpacks to: {message}", PICKLE_AT)
+        old = program(dictionary(weight=legacy_tensor(), extra=body))
+        data = legacy(old)
+        told(f"{label}, legacy", data, message, data.index(text("extra") + body) + len(text("extra")) + inside)
+        in_tar = tar(("storages", tar_storages()), ("tensors", tar_tensors()), ("pickle", program(dictionary(extra=body))))
+        told(f"{label}, tar", in_tar, f"pickle: {message}", in_tar.index(text("extra") + body) + len(text("extra")) + inside)
+    cut = program(dictionary(weight=tensor()))[:-1]
+    told("no end", torch_zip(cut), "the data ends early", PICKLE_AT + len(cut))
+
+
+def test_globals():
+    called = name("os", "system") + tuple_of(text("true")) + b"R"
+    pickled = program(dictionary(weight=tensor(), a=name("mine", "Class"), extra=called))
+    data = torch_zip(pickled)
+    told("danger", data, "the pickle in it names 'os.system'", data.index(b"cos\n"))
+    stacked = text("os") + text("system") + b"\x93"
+    data = torch_zip(program(dictionary(weight=tensor(), extra=stacked)))
+    told("danger by name", data, "names 'os.system'", data.index(stacked) + len(stacked) - 1)
+    # "foo.os" "system" is no danger, "foo" "os.system" is: the second is the one to tell.
+    twice = name("foo.os", "system"), text("foo") + text("os.system") + b"\x93"
+    data = torch_zip(program(dictionary(weight=tensor(), a=twice[0], b=twice[1])))
+    told("danger by another name", data, "names 'foo.os.system'", data.index(twice[1]) + len(twice[1]) - 1)
+    told("danger, deflated", archive(Entry("archive/data.pkl", pickled, deflate=True), *parts(pickled)[1:]),
+         "names 'os.system'", PICKLE_AT)
+    data = legacy(program(dictionary(weight=legacy_tensor(), extra=called)))
+    told("danger, legacy", data, "names 'os.system'", data.index(b"cos\n"))
+    data = tar(("storages", tar_storages()), ("tensors", tar_tensors()), ("pickle", program(dictionary(extra=called))))
+    told("danger, tar", data, "names 'os.system'", data.index(b"cos\n"))
+    data = program(dictionary(extra=called))
+    told("danger, no torch file", data, "torch did not save tensors with, and it names 'os.system'", data.index(b"cos\n"))
+    told("no torch file", program(dictionary(a=b"N", b=b"N")), "not one that torch saved tensors with", 0, code=1)
+
+
+def test_sets():
+    """In a model of several files the file that holds the danger is told."""
+    Path("m").mkdir()
+    pickled = program(dictionary(weight=tensor(), extra=name("os", "system")))
+    Path("m/pytorch_model-00001-of-00002.bin").write_bytes(torch_zip(program(dictionary(other=tensor()))))
+    data = torch_zip(pickled)
+    second = "m/pytorch_model-00002-of-00002.bin"
+    told("danger in a set", data, "names 'os.system'", data.index(b"cos\n"), path=second, show="m")
+    told("fault in a set", data[:-30], "no directory at its end", len(data) - 30, path=second, show="m")
+    Path("m/pytorch_model-00001-of-00002.bin").unlink()
+    Path("m").rmdir()
+
+
+# ---- storages and tensors ------------------------------------------------------------
+
+def rebuilt(id_):
+    return name("torch._utils", "_rebuild_tensor_v2") + tuple_of(
+        id_, integer(0), tuple_of(integer(4)), tuple_of(integer(1)), b"\x89", b"N") + b"R"
+
+
+def test_storages():
+    kind = name("torch", "FloatStorage")
+    for label, parts_, message in (
+        ("two parts", (text("storage"), kind), "a storage of 2 parts"),
+        ("seven parts", (text("storage"), kind, text("0"), text("cpu"), integer(4), b"N", b"N"), "a storage of 7 parts"),
+        ("class is a text", (text("storage"), text("FloatStorage"), text("0"), text("cpu"), integer(4)), "a storage's class is a string"),
+        ("key is a list", (text("storage"), kind, b"]", text("cpu"), integer(4)), "a storage's key is a list"),
+        ("negative count", (text("storage"), kind, text("0"), text("cpu"), integer(-4)), "storage '0': its number of elements is damaged"),
+        ("view of two", (text("storage"), kind, text("0"), text("cpu"), integer(4), tuple_of(b"N", b"N")), "a storage's view is damaged"),
+        ("view past it", (text("storage"), kind, text("0"), text("cpu"), integer(4), tuple_of(text("1"), integer(2), integer(3))),
+         "a storage's view goes past the end of the storage"),
+    ):
+        id_ = tuple_of(*parts_) + b"Q"
+        pickled = program(dictionary(good=tensor(), weight=rebuilt(id_)))
+        inside = pickled.index(id_) + len(id_) - 1
+        told(label, torch_zip(pickled), message, PICKLE_AT + inside)
+        told(f"{label}, deflated", archive(Entry("archive/data.pkl", pickled, deflate=True), *parts(pickled)[1:]),
+             f"archive/data.pkl, byte {inside} of what it unpacks to: {message}", PICKLE_AT)
+        data = legacy(program(dictionary(weight=rebuilt(id_))))
+        told(f"{label}, legacy", data, message, data.index(id_) + len(id_) - 1)
+
+
+def test_tensors():
+    """By their names: where in the pickle they are made of what says little."""
+    for label, options, message in (
+        ("past its storage", dict(shape=(5,), strides=(1,)), "its elements go past the end of its storage (16 bytes)"),
+        ("no such entry", dict(key="7"), "its storage '7' is missing"),
+        ("two strides", dict(shape=(4,), strides=(1, 1)), "it has 1 sizes and 2 strides"),
+        ("negative offset", dict(offset=-1), "its offset is no size"),
+        ("negative size", dict(shape=(-1,), strides=(1,)), "its shape or strides hold something else than sizes"),
+        ("40 dimensions", dict(shape=(1,) * 40, strides=(1,) * 40), "more dimensions than are handled"),
+        ("far too large", dict(shape=(2**40,), strides=(0,)), "it repeats the elements of its storage"),
+    ):
+        told(label, torch_zip(program(dictionary(model=dictionary(weight=tensor(**options))))), f"weight': {message}")
+    short = archive(*parts(good())[:-1], Entry("archive/data/0", bytes(8)))
+    told("a short storage", short, "its storage '0' has 8 bytes instead of 16", short.index(bytes(8) + b"PK\1\2"))
+    told("a key that is no text", torch_zip(program(dictionary(layers=b"}(U\x02\xff\xfe" + tensor() + b"u"))),
+         "'layers': a key is no UTF-8 text")
+    told("a key that is no text, outermost", torch_zip(program(b"}(U\x02\xff\xfe" + tensor() + b"u")),
+         "'(the object itself)': a key is no UTF-8 text")
+    told("a name twice", torch_zip(program(dictionary(a=dictionary(b=tensor()))[:-1] + text("a.b") + tensor() + b"u")),
+         "tensor 'a.b': the name stands twice")
+
+
+def test_legacy():
+    plain = program(dictionary(weight=legacy_tensor()))
+    data = legacy(plain)
+    keys_at = data.index(plain) + len(plain)
+    counts_at = len(data) - 24
+    told("wrong count", legacy(plain, (("0", 5, bytes(20)),)), "storage '0': it has 5 elements", counts_at)
+    told("not mentioned", legacy(plain, (("0", 4, bytes(16)), ("1", 4, bytes(16)))), "storage '1': the object does not mention it",
+         len(legacy(plain, (("0", 4, bytes(16)), ("1", 4, bytes(16))))) - 24)
+    twice = legacy(plain, (("0", 4, bytes(16)), ("0", 4, bytes(16))))
+    told("twice", twice, "storage '0': it stands twice", len(twice) - 24)
+    told("cut", data[:-1], "storage '0': the data ends early", len(data) - 1)
+    keys = data[keys_at:counts_at]
+    told("keys are no list", data.replace(keys, program(b"N")), "the list of storages is None", keys_at)
+    told("a key is a list", data.replace(keys, program(b"](]e")), "a storage's key is a list", keys_at)
+    version = program(b"M\xe9\x03")
+    assert version in data
+    told("another version", data.replace(version, program(b"M\xea\x03")), "another version than 1001", data.index(version), code=1)
+
+
+def test_tar():
+    def made(storages=None, tensors=None):
+        return tar(("storages", storages or tar_storages()), ("tensors", tensors or tar_tensors()), ("pickle", tar_object()))
+
+    path = Path("fine.pt")
+    path.write_bytes(made())
+    done = subprocess.run([LORATOOL, "info", "-t", path], capture_output=True, text=True)
+    check(done.returncode == 0 and done.stdout.startswith("weight\tF32\t[4]\t"), f"tar: {done}")
+    path.unlink()
+    after = lambda data: len(data) + 512
+    told("count", made(program(b"N")), "storages: a count is no integer", 512)
+    head = b"\x80\x02K\x01."
+    told("description", made(tar_storages(described=program(b"]"))), "storages: a description is damaged", after(head))
+    told("class", made(tar_storages(described=program(tuple_of(integer(7), b"N", integer(1))))), "storages: a storage's class is",
+         after(head))
+    told("key", made(tar_storages(described=program(tuple_of(b"]", b"N", name("torch", "FloatStorage"))))),
+         "storages: a storage's key is a list", after(head))
+    views = after(tar_storages()) - len(b"\x80\x02].")
+    told("views", made(tar_storages(views=program(b"N"))), "storages: the list of views is None", views)
+    told("a view", made(tar_storages(views=program(b"](Ne"))), "storages: a storage's view is damaged", views)
+    told("a view of nothing", made(tar_storages(views=program(b"](" + tuple_of(*map(integer, (1, 2, 0, 1))) + b"e"))),
+         "storages: no storage '2'", views)
+    told("a view past it", made(tar_storages(views=program(b"](" + tuple_of(*map(integer, (1, 7, 3, 2))) + b"e"))),
+         "storages: a storage's view goes past", views)
+    tensors = 512 * 2 + len(tar_storages()) + -len(tar_storages()) % 512
+    described = tensors + len(head)
+    told("tensor's count", made(tensors=tar_tensors(count=program(b"N"))), "tensors: a count is no integer", tensors)
+    told("tensor's storage", made(tensors=tar_tensors(described=program(tuple_of(integer(9), integer(8), b"N")))),
+         "tensors: no storage '8'", described)
+    told("tensor past it", made(tensors=tar_tensors(numbers=(5, 1, 0))), "tensors: its elements go past the end", described)
+    told("negative size", made(tensors=tar_tensors(numbers=(-4, 1, 0))), "tensors: a negative size", tensors + len(tar_tensors()) - 32)
+    told("dimensions", made(tensors=tar_tensors(dims=99)), "tensors: more dimensions", tensors + len(tar_tensors()) - 32)
+    bad = bytearray(made())
+    bad[tensors - 512] ^= 1
+    told("header", bytes(bad), "tar: a damaged header", tensors - 512)
+    told("cut", made()[:tensors + 10], "tar: a member goes past the end of the file", tensors - 512)
+    id_ = program(dictionary(weight=integer(5) + b"Q"))
+    data = tar(("storages", tar_storages()), ("tensors", tar_tensors()), ("pickle", id_))
+    told("no such object", data, "pickle: no object '5'", data.index(id_) + len(id_) - 3)
+
+
+# ---- archives ------------------------------------------------------------------------
+
+def test_archives():
+    ordinary = parts(good())
+    whole = archive(*ordinary)
+    at = lambda data, entry: data.index(entry.encode()) + len(entry)  # its own header's name stands first
+    told("cut", whole[:-1], "no directory at its end: the file is truncated", len(whole) - 1)
+    two = archive(*ordinary, Entry("other/data.pkl", good()))
+    told("two pickles", two, "more than one data.pkl: 'archive/data.pkl' and 'other/data.pkl'", at(two, "other/data.pkl"))
+    told("empty pickle", archive(Entry("archive/data.pkl", b""), *ordinary[1:]), "'archive/data.pkl' is empty")
+    odd = archive(*ordinary, Entry("archive/byteorder", b"middle"))
+    told("byteorder", odd, "'archive/byteorder' is neither little nor big", at(odd, "archive/byteorder"))
+    renamed = whole.replace(b"archive/version", b"archive/renamed", 1)
+    told("another name in front", renamed, "entry 'archive/version': zip: the entry's own header tells another name",
+         renamed.index(b"archive/renamed") + len("archive/"))
+    far = archive(*ordinary[:-1], Entry("archive/data/0", bytes(16), size=2**31, csize=2**31))
+    told("past the end", far, "entry 'archive/data/0': zip: ", at(far, "archive/data/0"))
+    first = archive(*ordinary, Entry("archive/data/1", b"", absent=True, size=16, csize=16, offset=whole.index(b"archive/data/0") - HEAD))
+    told("data of another", first, "entry 'archive/data/1': zip: the entry's own header tells another name",
+         first.index(b"archive/data/0") + len("archive/data/"))
+    corrupt = bytearray(archive(Entry("archive/data.pkl", good(), deflate=True), *ordinary[1:]))
+    corrupt[PICKLE_AT + 3] ^= 0xff
+    told("deflated nonsense", bytes(corrupt), "entry 'archive/data.pkl': zip: ", PICKLE_AT)
+    told("deflated and cut", archive(Entry("archive/data.pkl", good(), deflate=True, csize=20), *ordinary[1:]),
+         "entry 'archive/data.pkl': zip: ", PICKLE_AT)
+    for label, entry, message, code in (
+        ("encrypted", Entry("archive/x", b"x", flags=1), "zip: the entry is encrypted", 1),
+        ("another method", Entry("archive/x", b"x", method=12), "zip: the entry is compressed by method 12", 1),
+        ("two sizes", Entry("archive/x", b"x", size=2), "zip: a stored entry of two sizes", 5),
+    ):
+        told(label, archive(*ordinary, entry), f"entry 'archive/x': {message}", code=code)
+    told("path", archive(*ordinary, Entry("archive/../x", b"x")), "entry 'archive/../x': zip: the name leads out of the archive")
+    told("twice", archive(*ordinary, ordinary[-1]), "entry 'archive/data/0': zip: the name stands twice")
+
+
+def main():
+    with tempfile.TemporaryDirectory(prefix="loratool-") as scratch:
+        os.chdir(scratch)
+        for test in (test_pickles, test_globals, test_sets, test_storages, test_tensors, test_legacy, test_tar, test_archives):
+            test()
+        check(not os.listdir("."), f"left behind: {os.listdir('.')}")
+        os.chdir("/")
+    print(f"{checks} checks, {failures} failed")
+    sys.exit(1 if failures or not checks else 0)
+
+
+if __name__ == "__main__":
+    main()
