@@ -85,16 +85,19 @@ static lt_status add_counted(
     lt_store *set, const lt_listing *files, const struct choice *c, lt_error *err)
 {
     char name[512];
-    if (c->parsed.shards > lt_limit(LT_LIMIT_SHARDS))
-        return lt_error_set(
-            err, LT_ERR_LIMIT, "over %llu shards", lt_limit(LT_LIMIT_SHARDS));
+    if (c->parsed.shards > lt_limit(LT_LIMIT_SHARDS)) {
+        lt_error_set(err, LT_ERR_LIMIT, "over %llu shards", lt_limit(LT_LIMIT_SHARDS));
+        lt_error_where(err, "%s", set->path);
+        return LT_ERR_LIMIT;
+    }
     for (unsigned k = 1; k <= c->parsed.shards; k++) {
         lt_weight_name_shard(&c->parsed, k, c->parsed.shards, name, sizeof name);
-        if (!lt_listing_has(files, name))
-            return lt_error_set(err, LT_ERR_MISMATCH,
-                "the shard '%.200s' is missing and "
-                "there is no index",
-                name);
+        if (!lt_listing_has(files, name)) {
+            lt_error_set(err, LT_ERR_MISMATCH,
+                "the shard '%.200s' is missing and there is no index", name);
+            lt_error_where(err, "%s", set->path);
+            return LT_ERR_MISMATCH;
+        }
         lt_status st = lt_set_add_file(set, name, NULL, NULL, err);
         if (st) return st;
     }
@@ -137,9 +140,12 @@ static lt_status add_component(lt_store *set, const cJSON *member, lt_error *err
     bool found;
     const cJSON *library = cJSON_IsArray(member) ? member->child : NULL;
     if (!cJSON_IsString(library) || *member->string == '_') return LT_OK;
-    if (!lt_is_plain_name(member->string))
-        return lt_error_set(
+    if (!lt_is_plain_name(member->string)) {
+        lt_error_set(
             err, LT_ERR_FORMAT, "bad name of a component: '%.200s'", member->string);
+        lt_error_where(err, "%smodel_index.json", set->folder);
+        return LT_ERR_FORMAT;
+    }
     char *folder = lt_arena_printf(&set->arena, err, "%s/", member->string);
     char *prefix = lt_arena_printf(&set->arena, err, "%s.", member->string);
     char *path = lt_arena_printf(&set->arena, err, "%s%s", set->folder, member->string);

@@ -119,6 +119,61 @@ def test_sets():
     Path("m").rmdir()
 
 
+def refused(label, folder, shown, message, code=5):
+    """Shown of the folder's files (name -> bytes) ends with that message."""
+    Path("m").mkdir()
+    for name_, data in folder.items():
+        Path("m", name_).write_bytes(data if isinstance(data, bytes) else data.encode())
+    done = subprocess.run([LORATOOL, "info", Path("m", shown)], capture_output=True, text=True, errors="replace", timeout=120)
+    check(done.returncode == code and done.stderr == f"loratool info: {message}\n", f"{label}: {done.returncode} {done.stderr!r}")
+    for name_ in folder:
+        Path("m", name_).unlink()
+    Path("m").rmdir()
+
+
+INDEX = "model.safetensors.index.json"
+
+
+def plain(*names):
+    """A safetensors file of one-byte tensors."""
+    head = ",".join(f'"{n}":{{"dtype":"U8","shape":[1],"data_offsets":[{i},{i + 1}]}}' for i, n in enumerate(names))
+    return struct.pack("<Q", len(head) + 2) + b"{" + head.encode() + b"}" + bytes(len(names))
+
+
+def test_indexes():
+    """The index that is wrong, with the byte where its JSON is, or the tensor and the shard."""
+    one, two = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
+    def index(**map_):
+        return '{"weight_map":{%s}}' % ",".join(f'"{k}":{v}' for k, v in map_.items())
+    for label, text_, message in (
+        ("no JSON", '{"weight_map":{"a":}}', "invalid JSON: unexpected character (at byte 19)"),
+        ("not UTF-8", b'{"weight_map":{"\xff":1}}', "invalid JSON: not UTF-8 (at byte 16)"),
+        ("empty", "", "invalid JSON: the text ends early (at byte 0)"),
+        ("no map", "{}", "the index has no weight_map"),
+        ("a list", "[]", "the index has no weight_map"),
+        ("map is a list", '{"weight_map":[]}', "the index has no weight_map"),
+        ("no file", index(a="1"), "the index gives tensor 'a' no file name"),
+        ("out of the folder", index(a='"../x"'), "the index puts tensor 'a' into '../x', which is not the name of a file beside it"),
+        ("twice", '{"weight_map":{"a":"%s","a":"%s"}}' % (one, one), "the index lists tensor 'a' twice"),
+    ):
+        refused(label, {INDEX: text_}, INDEX, f"m/{INDEX}: {message}")
+    refused("not listed", {INDEX: index(a=f'"{one}"'), one: plain("a", "b")}, INDEX,
+            f"m/{INDEX}: its shard '{one}' holds tensor 'b', which it does not list")
+    refused("not there", {INDEX: index(a=f'"{one}"', b=f'"{one}"'), one: plain("a")}, INDEX,
+            f"m/{INDEX}: it puts tensor 'b' into '{one}', which does not hold it")
+    refused("a shard's own fault", {INDEX: index(a=f'"{one}"'), one: plain("a")[:-1]}, INDEX,
+            f"m/{one}: tensor 'a': the data ends at byte 1 of 0: the file is truncated (at byte 9)")
+    refused("in both", {one: plain("a"), two: plain("a")}, "", f"m/{two}: tensor 'a': stands in '{one}' too")
+    refused("a shard is missing", {two: plain("a")}, "", f"m: the shard '{one}' is missing and there is no index", code=3)
+    refused("a million shards", {"model-00001-of-99999.safetensors": plain("a")}, "", "m: over 1000 shards")
+    refused("pipeline", {"model_index.json": "[1]"}, "", "m/model_index.json: is not a JSON object (at byte 0)")
+    refused("pipeline's component", {"model_index.json": '{"../unet":["diffusers","UNet"]}'}, "",
+            "m/model_index.json: bad name of a component: '../unet'")
+    refused("pipeline's JSON", {"model_index.json": '{"unet":[1,]}'}, "", "m/model_index.json: invalid JSON: unexpected character (at byte 11)")
+    refused("adapter's JSON", {"adapter_config.json": '{"r":01}', "adapter_model.safetensors": plain("base_model.model.a.lora_A.weight")}, "",
+            "m/adapter_config.json: invalid JSON: number with a leading zero (at byte 5)")
+
+
 # ---- storages and tensors ------------------------------------------------------------
 
 def rebuilt(id_):
@@ -268,7 +323,7 @@ def test_archives():
 def main():
     with tempfile.TemporaryDirectory(prefix="loratool-") as scratch:
         os.chdir(scratch)
-        for test in (test_pickles, test_globals, test_sets, test_storages, test_tensors, test_legacy, test_tar, test_archives):
+        for test in (test_pickles, test_globals, test_sets, test_indexes, test_storages, test_tensors, test_legacy, test_tar, test_archives):
             test()
         check(not os.listdir("."), f"left behind: {os.listdir('.')}")
         os.chdir("/")
