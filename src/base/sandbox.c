@@ -15,6 +15,7 @@
 #include <sched.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -61,6 +62,10 @@ static const struct sock_filter rules[] = {
 #ifdef SYS_pidfd_send_signal
     DENY(pidfd_send_signal),
 #endif
+#ifdef SYS_pidfd_getfd
+    DENY(pidfd_open),
+    DENY(pidfd_getfd),
+#endif
     DENY(unshare),
     DENY(setns),
     /* the network */
@@ -92,6 +97,12 @@ static const struct sock_filter rules[] = {
     DENY(mount),
     DENY(umount2),
     DENY(pivot_root),
+#ifdef SYS_fsopen
+    DENY(open_tree),
+    DENY(move_mount),
+    DENY(fsopen),
+    DENY(fspick),
+#endif
     DENY(chroot),
     DENY(init_module),
     DENY(finit_module),
@@ -104,6 +115,14 @@ static const struct sock_filter rules[] = {
     DENY(request_key),
     DENY(keyctl),
     DENY(open_by_handle_at),
+    /* what types into a terminal, for the shell to read when we are gone */
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_ioctl, 0, 5),
+    LOAD(args[1]),
+    IF_EQUAL(TIOCSTI),
+    FAIL(EPERM),
+    IF_EQUAL(TIOCLINUX),
+    FAIL(EPERM),
+    LOAD(nr),
     /* signals to others; FOR_ITSELF is filled in */
     BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_kill, 1, 0),
     BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_tgkill, 0, 4),

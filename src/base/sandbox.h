@@ -18,9 +18,9 @@
 #endif
 #endif
 
-/* Programs, the network, other processes, permissions of files. Threads and files stay
- * possible. False where the system has nothing of the kind (seccomp of Linux, on x86-64
- * and AArch64). */
+/* Programs, the network, other processes, permissions, typing into a terminal. Threads
+ * and files stay possible. False where the system has nothing of the kind (seccomp of
+ * Linux, on x86-64 and AArch64). */
 bool lt_sandbox_enter(void);
 
 /* Files can then be made, changed, renamed and removed only in the folder that output (a

@@ -10,8 +10,10 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -42,6 +44,14 @@ static int inside(void)
     if (!lt_sandbox_enter()) return 9; /* twice does no harm */
     if (kill(getppid(), 0) != -1 || errno != EPERM) return 10;
     if (chmod("/dev/null", 0666) != -1 || errno != EPERM) return 11;
+    char key = 'x'; /* what is no terminal cannot do that: another error */
+    int none_such = open("/dev/null", O_RDWR);
+    if (ioctl(none_such, TIOCSTI, &key) != -1 || errno != EPERM) return 12;
+    if (ioctl(none_such, TCGETS, &key) != -1 || errno != ENOTTY) return 13;
+    if (raise(0) || kill(getpid(), 0)) return 14;
+#ifdef SYS_pidfd_open
+    if (syscall(SYS_pidfd_open, getppid(), 0) != -1 || errno != EPERM) return 15;
+#endif
     return 0;
 }
 
