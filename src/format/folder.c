@@ -169,7 +169,10 @@ static lt_status add_pipeline(lt_store *set, const char *index, lt_error *err)
     free(text);
     if (!st && !cJSON_IsObject(json.root))
         st = lt_error_at(err, LT_ERR_FORMAT, 0, "is not a JSON object");
-    if (st) return lt_error_where(err, "%s", index);
+    if (st) {
+        lt_json_release(&json);
+        return lt_error_where(err, "%s", index);
+    }
     cJSON_ArrayForEach(member, json.root)
     {
         st = add_component(set, member, err);

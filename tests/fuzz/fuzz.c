@@ -70,6 +70,22 @@ void fuzz_write(const char *name, const void *data, size_t size)
     snprintf(inputs[n_inputs++], sizeof inputs[0], "%s", name);
 }
 
+void fuzz_folder(const char *name)
+{
+    FUZZ_CHECK(n_inputs < MAX_INPUTS);
+    FUZZ_CHECK(!mkdir(fuzz_path(name), 0777));
+    snprintf(inputs[n_inputs++], sizeof inputs[0], "%s", name);
+}
+
+void fuzz_write_safetensors(const char *name, const char *header, size_t data_size)
+{
+    uint8_t file[512] = { (uint8_t)strlen(header) };
+    size_t size = strlen(header);
+    FUZZ_CHECK(size < 256 && 8 + size + data_size <= sizeof file);
+    memcpy(file + 8, header, size);
+    fuzz_write(name, file, 8 + size + data_size);
+}
+
 static bool expected(const char *name, const char *output)
 {
     if (!strcmp(name, ".") || !strcmp(name, "..")) return true;
@@ -130,6 +146,20 @@ void fuzz_read_store(const lt_store *store)
         /* The end: what lies behind it is what a wrong size reaches first. */
         fuzz_judge(lt_store_read(store, t, t->size - n, piece, n, &err), &err);
     }
+}
+
+void fuzz_model(const char *path)
+{
+    lt_error err = LT_ERROR_INIT;
+    lt_store *store = NULL;
+    if (!fuzz_judge(lt_store_open(&store, path, &err), &err)) return;
+    for (size_t i = 0; i < lt_store_count(store); i++) {
+        size_t file = lt_store_file_of(store, lt_store_at(store, i));
+        FUZZ_CHECK(file < lt_store_file_count(store));
+        FUZZ_CHECK(*lt_store_file(store, file));
+    }
+    fuzz_read_store(store);
+    lt_store_close(store);
 }
 
 bool fuzz_unpack(fuzz_pair *pair, const uint8_t *data, size_t size)

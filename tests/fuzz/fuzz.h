@@ -24,6 +24,10 @@ void fuzz_fail(const char *file, int line, const char *what);
  * removed at the end. Good until the fourth next call. */
 const char *fuzz_path(const char *name);
 void fuzz_write(const char *name, const void *data, size_t size);
+/* A file of this header (under 256 bytes), and of zeros. */
+void fuzz_write_safetensors(const char *name, const char *header, size_t data_size);
+/* A folder in the folder, for names with a slash. */
+void fuzz_folder(const char *name);
 /* Removes everything in the folder, and fails when something other than the files
  * written by fuzz_write and the entry called output (NULL: none) is there. */
 void fuzz_sweep(const char *output);
@@ -36,6 +40,9 @@ void fuzz_output(lt_status status, const char *path);
 
 /* Reads every tensor of the store, a piece each, and its metadata. */
 void fuzz_read_store(const lt_store *store);
+
+/* Opens a model of several files, and reads it. */
+void fuzz_model(const char *path);
 
 /* Opens and reads a torch file, as a model and with everything in it. */
 void fuzz_torch(const void *data, size_t size);

@@ -97,7 +97,7 @@ def deflated(path):
     out = io.BytesIO()
     with zipfile.ZipFile(path) as old, zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as new:
         for info in old.infolist():
-            new.writestr(info.filename, old.read(info))
+            new.writestr(zipfile.ZipInfo(info.filename), old.read(info), zipfile.ZIP_DEFLATED)
     return out.getvalue()
 
 
@@ -156,6 +156,14 @@ def text_seeds():
     save("shards", "index", json.dumps(index))
     save("shards", "outside", json.dumps({"weight_map": {"a": "../x.safetensors"}}))
     save("shards", "missing", json.dumps({"weight_map": {**index["weight_map"], "d": "model-00002-of-00002.safetensors"}}))
+    parts_ = {"scheduler": ["diffusers", "PNDMScheduler"], "text_encoder": ["transformers", "CLIPTextModel"],
+              "unet": ["diffusers", "UNet2DConditionModel"]}
+    pipeline = {"_class_name": "StableDiffusionPipeline", "_diffusers_version": "0.42.0", **parts_}
+    save("pipeline", "index", json.dumps(pipeline, indent=2))
+    save("pipeline", "without", json.dumps({**pipeline, "unet": [None, None], "safety_checker": ["a", "b"]}))
+    save("pipeline", "outside", json.dumps({"../unet": ["a", "b"], "text_encoder": ["a", "b"]}))
+    save("pipeline", "twice", '{"unet":["a","b"],"unet":["a","b"]}')
+    save("pipeline", "list", json.dumps(list(parts_)))
     config = json.loads((TESTDATA / "mini-llm/lora/adapter_config.json").read_text())
     save("peft_config", "mini-llm", json.dumps(config))
     config.update(rank_pattern={"q_proj": 4, "^model\\.layers\\.[01]\\.mlp": 2}, alpha_pattern={".*k_proj": 8},
