@@ -182,8 +182,7 @@ static void open_torch_as(lt_reading reading)
 {
     lt_error err = LT_ERROR_INIT, unfit = LT_ERROR_INIT;
     lt_store *store = NULL;
-    if (!fuzz_judge(
-            lt_store_open_as(&store, fuzz_path("a.pt"), reading, &err), &err))
+    if (!fuzz_judge(lt_store_open_as(&store, fuzz_path("a.pt"), reading, &err), &err))
         return;
     fuzz_judge(lt_store_usable(store, false, &unfit), &unfit);
     fuzz_read_store(store);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* model_index.json of a pipeline's folder, which holds two components with weights, one of
- * them in shards, and one without. */
+/* model_index.json of a pipeline's folder, which holds two components with weights, one
+ * of them in shards, and one without. */
 #include "fuzz.h"
 
 static const char unet[] =
