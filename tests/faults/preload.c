@@ -11,7 +11,8 @@
  * FAULT_DO: what happens. The name of an errno: the call fails and does nothing. "short":
  * half of what was asked for. "eof": there is nothing left to read. "signal=N": the
  * process gets that signal, then the call is made. "truncate=FILE", "touch=FILE": that
- * file is cut to half, or its last byte changed, then the call is made.
+ * file is cut to half, or the first and the last value of it changed, then the call is
+ * made.
  *
  * FAULT_COUNTS: a file that gets a line "CLASS CALLS" for each class, "injected N" and
  * "leaked N" when the program ends by itself: blocks that it, cJSON or libzip asked for
@@ -171,15 +172,33 @@ __attribute__((destructor)) static void finish(void)
 
 /* ---- when it happens --------------------------------------------------------------- */
 
-/* Changes a file behind the program's back, without the calls that are counted. */
+/* Values of any type become others, but no float an infinity that was of common size. */
+static void change_value(off_t at)
+{
+    unsigned char value[4];
+    if (syscall(SYS_pread64, spoiled_fd, value, sizeof value, at) != sizeof value)
+        _exit(99);
+    for (size_t i = 0; i < sizeof value; i++)
+        value[i] ^= 0x20;
+    if (syscall(SYS_pwrite64, spoiled_fd, value, sizeof value, at) != sizeof value)
+        _exit(99);
+}
+
+/* Changes a file behind the program's back, without the calls that are counted. What was
+ * read before and what is read after differ then, unless it all was one tensor. */
 static void spoil(void)
 {
     struct stat sb;
-    char byte = 0;
+    uint64_t header = 0;
     if (syscall(SYS_fstat, spoiled_fd, &sb)) _exit(99);
-    long rc = to_truncate ? syscall(SYS_ftruncate, spoiled_fd, sb.st_size / 2)
-                          : syscall(SYS_pwrite64, spoiled_fd, &byte, 1, sb.st_size - 1);
-    if (rc < 0) _exit(99);
+    if (to_truncate) {
+        if (syscall(SYS_ftruncate, spoiled_fd, sb.st_size / 2)) _exit(99);
+        return;
+    }
+    if (syscall(SYS_pread64, spoiled_fd, &header, 8, 0) != 8) _exit(99);
+    bool is_safetensors = header < (uint64_t)sb.st_size - 16;
+    if (is_safetensors) change_value((off_t)(8 + header));
+    change_value(sb.st_size - 4);
 }
 
 /* True when this call is to go wrong. */

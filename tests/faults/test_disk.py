@@ -105,7 +105,7 @@ def in_a_closed_folder(bench):
 
 
 def while_it_is_read(bench, inputs):
-    """Half of an input goes, or a byte of it changes, before a read: never a success, never SIGBUS."""
+    """Half of an input goes, or two of its values change, before a read: never a mixture, never SIGBUS."""
     changed = 0
     for c in WRITERS:
         if c.piped:
