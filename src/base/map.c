@@ -2,8 +2,11 @@
 /* Open addressing, linear probing, at most two thirds full. */
 #include "base/map.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
+#include <time.h>
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -13,6 +16,22 @@ struct lt_map_slot {
     size_t value;
     uint64_t hash;
 };
+
+/* Names come from strangers, who must not know which of them collide. Drawn once: the
+ * first thread that stores it wins. */
+static uint64_t seed(void)
+{
+    static _Atomic uint64_t drawn;
+    uint64_t value = atomic_load_explicit(&drawn, memory_order_relaxed), none = 0;
+    if (value) return value;
+    struct timespec now = { 0 };
+    if (getrandom(&value, sizeof value, GRND_NONBLOCK) != sizeof value) {
+        clock_gettime(CLOCK_REALTIME, &now);
+        value = (uint64_t)now.tv_nsec * 0x9e3779b97f4a7c15u ^ (uintptr_t)&now;
+    }
+    value |= 1;
+    return atomic_compare_exchange_strong(&drawn, &none, value) ? value : none;
+}
 
 static struct lt_map_slot *probe(
     const lt_map *map, const char *key, size_t size, uint64_t hash)
@@ -50,7 +69,7 @@ lt_status lt_map_put(
     lt_status st = lt_map_reserve(map, map->count + 1, err);
     if (st) return st;
     size_t size = strlen(key);
-    uint64_t hash = XXH3_64bits(key, size);
+    uint64_t hash = lt_hash(key, size);
     struct lt_map_slot *s = probe(map, key, size, hash);
     if (s->key) {
         if (found) *found = s->value;
@@ -64,7 +83,7 @@ lt_status lt_map_put(
 size_t lt_map_getn(const lt_map *map, const char *key, size_t size)
 {
     if (!map->n_slots) return LT_MAP_NONE;
-    struct lt_map_slot *s = probe(map, key, size, XXH3_64bits(key, size));
+    struct lt_map_slot *s = probe(map, key, size, lt_hash(key, size));
     return s->key ? s->value : LT_MAP_NONE;
 }
 
@@ -77,7 +96,7 @@ void lt_map_set(lt_map *map, const char *key, size_t value)
 {
     if (!map->n_slots) return;
     size_t size = strlen(key);
-    struct lt_map_slot *s = probe(map, key, size, XXH3_64bits(key, size));
+    struct lt_map_slot *s = probe(map, key, size, lt_hash(key, size));
     if (s->key) s->value = value;
 }
 
@@ -89,5 +108,5 @@ void lt_map_release(lt_map *map)
 
 uint64_t lt_hash(const void *p, size_t size)
 {
-    return XXH3_64bits(p, size);
+    return XXH3_64bits_withSeed(p, size, seed());
 }

@@ -27,7 +27,8 @@ size_t lt_map_getn(const lt_map *map, const char *key, size_t key_size);
 void lt_map_set(lt_map *map, const char *key, size_t value);
 void lt_map_release(lt_map *map);
 
-/* XXH3 of some bytes, for tables of other kinds. */
+/* Of some bytes, for tables of other kinds: XXH3 with a seed that each process draws, so
+ * that nothing which is written may depend on it. */
 uint64_t lt_hash(const void *p, size_t size);
 
 #endif

@@ -19,6 +19,9 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
 static char path[512];
 
 static void test_sizes(void)
@@ -61,6 +64,30 @@ static void test_map(void)
     lt_map_release(&map);
     CHECK(lt_map_get(&map, "key 0") == LT_MAP_NONE);
     lt_arena_release(&arena);
+}
+
+/* Names that all fall into one place of a table whose hash has no secret (there, looking
+ * each up takes 20,000 steps): here they spread like any others. */
+static void test_map_flood(void)
+{
+    enum { N = 40000, SLOTS = 1 << 16 };
+    char(*keys)[16] = malloc(N * sizeof *keys);
+    size_t n = 0, chained = 0;
+    bool *taken = calloc(SLOTS, 1);
+    if (!CHECK(keys && taken)) return;
+    for (size_t i = 0; n < N; i++) {
+        int size = snprintf(keys[n], sizeof keys[n], "%zx", i);
+        if ((XXH3_64bits(keys[n], (size_t)size) & (SLOTS - 1)) < 256) n++;
+    }
+    for (size_t i = 0; i < N; i++) {
+        bool *place = &taken[lt_hash(keys[i], strlen(keys[i])) & (SLOTS - 1)];
+        chained += *place;
+        *place = true;
+    }
+    /* At random, 40000 in 65536 places: 10,000 meet one that is taken. */
+    CHECK(chained > 9000 && chained < 11000);
+    free(keys);
+    free(taken);
 }
 
 struct job {
@@ -430,11 +457,11 @@ static void test_sha256(void)
 
 int main(void)
 {
-    static const unit_test tests[] = { TEST(test_sizes), TEST(test_map), TEST(test_pool),
-        TEST(test_budget), TEST(test_share), TEST(test_help), TEST(test_outfile),
-        TEST(test_placing), TEST(test_links), TEST(test_temporary_names),
-        TEST(test_looking), TEST(test_changed_source), TEST(test_errors),
-        TEST(test_sha256) };
+    static const unit_test tests[] = { TEST(test_sizes), TEST(test_map),
+        TEST(test_map_flood), TEST(test_pool), TEST(test_budget), TEST(test_share),
+        TEST(test_help), TEST(test_outfile), TEST(test_placing), TEST(test_links),
+        TEST(test_temporary_names), TEST(test_looking), TEST(test_changed_source),
+        TEST(test_errors), TEST(test_sha256) };
     temp_path(path, sizeof path, "base");
     int rc = RUN_TESTS(tests);
     unlink(path);
