@@ -20,7 +20,7 @@ typedef struct lt_metadata {
 } lt_metadata;
 
 const char *lt_metadata_get(const lt_metadata *meta, const char *key); /* or NULL */
-/* Adds, or replaces the value of, key. */
+/* Adds, or replaces the value of, key. Bytes of value that are no UTF-8 become U+FFFD. */
 lt_status lt_metadata_set(
     lt_metadata *meta, const char *key, const char *value, lt_error *err) LT_MUST_USE;
 void lt_metadata_remove(lt_metadata *meta, const char *key);

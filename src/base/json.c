@@ -50,8 +50,7 @@ static void skip_space(struct checker *c)
         c->p++;
 }
 
-/* Length of the UTF-8 sequence at p (RFC 3629), 0 when it is not one. */
-static int utf8_length(const unsigned char *p, const unsigned char *end)
+int lt_utf8_length(const unsigned char *p, const unsigned char *end)
 {
     if (p[0] < 0x80) return 1;
     int n = p[0] >= 0xc2 && p[0] <= 0xdf ? 2
@@ -66,6 +65,31 @@ static int utf8_length(const unsigned char *p, const unsigned char *end)
     if (p[0] == 0xf0 && p[1] < 0x90) return 0;
     if (p[0] == 0xf4 && p[1] > 0x8f) return 0;
     return n;
+}
+
+char *lt_utf8_copy(const char *text, lt_error *err)
+{
+    static const char replacement[] = "\xef\xbf\xbd";
+    const unsigned char *p, *end = (const unsigned char *)text + strlen(text);
+    size_t size = 1;
+    int n;
+    for (p = (const unsigned char *)text; p < end; p += n ? n : 1) {
+        n = lt_utf8_length(p, end);
+        size += n ? (size_t)n : sizeof replacement - 1;
+    }
+    char *copy = malloc(size), *out = copy;
+    if (!copy) {
+        lt_error_set(err, LT_ERR_NOMEM, "out of memory");
+        return NULL;
+    }
+    for (p = (const unsigned char *)text; p < end; p += n ? n : 1) {
+        n = lt_utf8_length(p, end);
+        size = n ? (size_t)n : sizeof replacement - 1;
+        memcpy(out, n ? (const void *)p : replacement, size);
+        out += size;
+    }
+    *out = '\0';
+    return copy;
 }
 
 static bool hex4(const unsigned char *p, const unsigned char *end, unsigned *out)
@@ -141,7 +165,7 @@ static lt_status check_string(struct checker *c)
             continue;
         }
         if (*c->p < 0x20) return bad(c, c->p, "control character in a string");
-        int n = utf8_length(c->p, c->end);
+        int n = lt_utf8_length(c->p, c->end);
         if (!n) return bad(c, c->p, "not UTF-8");
         c->p += n;
     }

@@ -39,6 +39,12 @@ bool lt_json_get_bool(const cJSON *object, const char *name, bool fallback);
 bool lt_json_append(cJSON *array, cJSON *item);
 bool lt_json_put(cJSON *object, const char *name, cJSON *item);
 
+/* Length of the UTF-8 sequence at p < end (RFC 3629), 0 when it is not one. */
+int lt_utf8_length(const unsigned char *p, const unsigned char *end);
+/* A copy in which every byte that is part of none is U+FFFD: names of files, and what old
+ * torch files hold, may be of any bytes. NULL: out of memory. Release with free. */
+char *lt_utf8_copy(const char *text, lt_error *err);
+
 /* One value or member name. Inside an object names and values alternate. Small, for
  * there are a dozen to each tensor of a file. */
 typedef struct lt_json_token {

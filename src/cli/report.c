@@ -68,8 +68,11 @@ lt_status lt_print_json(FILE *to, cJSON *object, lt_error *err)
     json_lacks_memory = false;
     cJSON_Delete(object);
     if (!text) return lt_error_set(err, LT_ERR_NOMEM, "out of memory for the report");
-    fprintf(to, "%s\n", text);
+    char *shown = lt_utf8_copy(text, err);
     free(text);
+    if (!shown) return LT_ERR_NOMEM;
+    fprintf(to, "%s\n", shown);
+    free(shown);
     return LT_OK;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "loratool/store.h"
 
+#include "base/json.h"
 #include "base/limits.h"
 #include "base/mem.h"
 
@@ -23,7 +24,7 @@ const char *lt_metadata_get(const lt_metadata *meta, const char *key)
 lt_status lt_metadata_set(
     lt_metadata *meta, const char *key, const char *value, lt_error *err)
 {
-    char *v = lt_strdup(value, err);
+    char *v = lt_utf8_copy(value, err);
     if (!v) return LT_ERR_NOMEM;
     struct lt_metadata_entry *e = find(meta, key);
     if (e) {

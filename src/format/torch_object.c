@@ -14,6 +14,7 @@
  * training state and EMA copies. */
 #include "format/torch_object.h"
 
+#include "base/json.h"
 #include "base/limits.h"
 #include "base/mem.h"
 #include "format/pickle_globals.h"
@@ -203,22 +204,9 @@ static lt_status add_unread(struct walker *w, const char *what)
 
 static bool is_utf8(const unsigned char *p, size_t n)
 {
-    for (size_t i = 0, length; i < n; i += length) {
-        unsigned char c = p[i];
-        length = c < 0x80 ? 1
-            : c < 0xc2    ? 0
-            : c < 0xe0    ? 2
-            : c < 0xf0    ? 3
-            : c < 0xf5    ? 4
-                          : 0;
-        if (!length || n - i < length) return false;
-        for (size_t k = 1; k < length; k++)
-            if ((p[i + k] & 0xc0) != 0x80) return false;
-        unsigned char d = length > 1 ? p[i + 1] : 0;
-        if ((c == 0xe0 && d < 0xa0) || (c == 0xed && d > 0x9f) || (c == 0xf0 && d < 0x90)
-            || (c == 0xf4 && d > 0x8f))
-            return false;
-    }
+    int length = 0;
+    for (const unsigned char *end = p + n; p < end; p += length)
+        if (!(length = lt_utf8_length(p, end))) return false;
     return true;
 }
 

@@ -5,6 +5,7 @@ Every file is made here, byte by byte.  The effects that its pickle would have a
 two ways: the payloads would leave a file behind, and the system calls of the runs are traced.
 """
 
+import json
 import os
 import re
 import shutil
@@ -225,6 +226,27 @@ def test_bombs(folder):
     refused("memo", torch_zip(b"\x80\x02N" + b"\x94" * 20_000_000 + b"."), "", folder)
 
 
+# ---- text ----------------------------------------------------------------------------
+
+def test_text_that_is_none(folder):
+    """Reports are UTF-8 (RFC 8259), whatever bytes the file has for text."""
+    strings = {b"\xed\xa0\x80\xff\xfe": 5, b"a\xc3": 1, "é\U0001f600".encode(): 0, b"\xf5": 1, b"\xc0\x80x": 2}
+    for raw, replaced in strings.items():
+        binary = b"X" + struct.pack("<I", len(raw)) + raw
+        (folder / "text.pt").write_bytes(torch_zip(program(dictionary(weight=tensor(), note=binary))))
+        for command in (["info", "--json", "--tensors"], ["convert", "--json", "-f", "-o", folder / "out.safetensors"]):
+            done = subprocess.run([LORATOOL, *map(str, command), str(folder / "text.pt")], capture_output=True)
+            check(done.returncode == 0, f"{raw}: {command[0]} exits {done.returncode} {done.stderr}")
+            try:
+                json.loads(done.stdout.decode())
+                found = done.stdout.decode().count("\ufffd")
+                check(found == replaced, f"{raw}: {command[0]} has {found} replaced of {replaced}")
+            except UnicodeDecodeError as e:
+                check(False, f"{raw}: {command[0]}: {e}")
+    for path in folder.iterdir():
+        path.unlink()
+
+
 # ---- tensors -------------------------------------------------------------------------
 
 def test_tensors(folder):
@@ -368,7 +390,7 @@ def test_system_calls(folder):
 
 def main():
     for test in (test_dangerous_globals, test_unknown_globals, test_opcodes, test_lengths, test_truncated,
-                 test_bombs, test_tensors, test_archives, test_system_calls):
+                 test_bombs, test_text_that_is_none, test_tensors, test_archives, test_system_calls):
         with tempfile.TemporaryDirectory(prefix="loratool-") as scratch:
             folder = Path(scratch) / "work"
             folder.mkdir()

@@ -33,3 +33,12 @@ check test "$(field stdout '.tensors | length')" = 870
 check test "$(field piped.json .path)" = "standard input"
 cat "$sd/lora.safetensors" | "$LORATOOL" info --json - >piped.json
 check test "$(field piped.json '.modules | length')" = 290
+
+# Reports and headers are UTF-8 whatever the file is called: a title is made of its name.
+odd=$(printf 'b\377d')
+run 0 extract --base "$sd/base.safetensors" --tuned "$sd/tuned.safetensors" --rank 1 -q \
+    -o "$odd.safetensors"
+run 0 info --json "$odd.safetensors"
+check test "$(iconv -f UTF-8 -t UTF-8 stdout | jq -r '.path, .metadata["modelspec.title"]')" = \
+    "$(printf 'b\357\277\275d.safetensors\nb\357\277\275d')"
+rm "$odd.safetensors"
