@@ -3,6 +3,8 @@
  * ModelSpec 1.0.1. No dates: the same input gives the same bytes. */
 #include "adapter/kind.h"
 
+#include "base/limits.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,17 +25,33 @@ static bool put_argument(cJSON *args, const char *name, double low, double high)
     return cJSON_AddStringToObject(args, name, text) != NULL;
 }
 
+/* *args gets the object to add to, or NULL where the text is none: it is kept then. */
+static lt_status read_arguments(const char *text, cJSON **args, lt_error *err)
+{
+    lt_json json;
+    *args = NULL;
+    if (!text || !strcmp(text, "null") || !strcmp(text, "None")) {
+        *args = cJSON_CreateObject();
+        return *args ? LT_OK : lt_error_set(err, LT_ERR_NOMEM, "out of memory");
+    }
+    if (strlen(text) > LT_MAX_ARGUMENTS_SIZE) return LT_OK;
+    lt_status st = lt_json_parse(&json, text, strlen(text), 0, err);
+    if (st) return st == LT_ERR_NOMEM ? st : LT_OK;
+    if (cJSON_IsObject(json.root))
+        *args = json.root;
+    else
+        lt_json_release(&json);
+    return LT_OK;
+}
+
 /* ss_network_args is a JSON object of strings; what else it holds is kept. */
 static lt_status set_arguments(
     lt_metadata *meta, const lt_network_summary *s, lt_error *err)
 {
-    const char *old = lt_metadata_get(meta, "ss_network_args");
-    cJSON *args = old ? cJSON_Parse(old) : NULL;
-    if (!cJSON_IsObject(args)) {
-        cJSON_Delete(args);
-        args = cJSON_CreateObject();
-    }
-    bool ok = args != NULL;
+    cJSON *args;
+    lt_status st = read_arguments(lt_metadata_get(meta, "ss_network_args"), &args, err);
+    if (st || !args) return st;
+    bool ok = true;
     if (ok && s->conv_dim_max)
         ok = put_argument(
                  args, "conv_dim", (double)s->conv_dim_min, (double)s->conv_dim_max)
@@ -41,7 +59,7 @@ static lt_status set_arguments(
     char *text = ok ? cJSON_PrintUnformatted(args) : NULL;
     cJSON_Delete(args);
     if (!text) return lt_error_set(err, LT_ERR_NOMEM, "out of memory");
-    lt_status st = lt_metadata_set(meta, "ss_network_args", text, err);
+    st = lt_metadata_set(meta, "ss_network_args", text, err);
     free(text);
     return st;
 }

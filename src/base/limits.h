@@ -22,6 +22,7 @@
 /* Values in one JSON text, counted before any tree is built from it. */
 #define LT_MAX_JSON_VALUES 8000000u
 #define LT_MAX_CONFIG_SIZE 16777216u
+#define LT_MAX_ARGUMENTS_SIZE 65536u /* ss_network_args */
 /* A pipe that must be seekable is copied to a temporary file of at most this size. */
 #define LT_MAX_SPOOL_SIZE (64ull << 30)
 /* Files of one model. */

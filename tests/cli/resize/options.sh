@@ -49,3 +49,21 @@ check test "$(field stdout '[.tensors[].name] | sort | join(" ")')" = \
 check grep -q 'AAA@.*1234.*5678.*9012.*3456.*zz' carried.safetensors
 run 1 merge --base "$testdata/mini-sd/base.safetensors" loha.safetensors -o out.safetensors
 err "modules of the kind 'LyCORIS LoHa' cannot be merged"
+
+# ss_network_args that are no object, not JSON, or far too long stay as they are; none are
+# an empty object. (They are read as strictly as everything else.)
+pair='"lora_unet_x.lora_down.weight":{"dtype":"F32","shape":[2,1],"data_offsets":[0,8]},"lora_unet_x.lora_up.weight":{"dtype":"F32","shape":[1,2],"data_offsets":[8,16]}'
+long=$(printf '%0100000d' 0 | sed 's/0/0,/g')
+arguments() { # VALUE (as in JSON) EXPECTED
+    make arguments.safetensors "{\"__metadata__\":{\"ss_network_args\":\"$1\"},$pair}" \
+        AAAABBBBCCCCDDDD
+    run 0 resize arguments.safetensors -f -o resized.safetensors --rank 1
+    run 0 info --json resized.safetensors
+    check test "$(field stdout .metadata.ss_network_args)" = "$2"
+}
+arguments null '{}'
+arguments None '{}'
+arguments '{\"a\":\"b\"}' '{"a":"b"}'
+arguments '[1,2]' '[1,2]'
+arguments '{\"a\":1' '{"a":1'
+arguments "[${long}0]" "[${long}0]"
