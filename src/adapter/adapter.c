@@ -265,6 +265,15 @@ static lt_status make_room(lt_adapter *a, lt_error *err)
         lt_store_count(a->store) / 2, sizeof *a->modules, err);
 }
 
+/* Before any pattern is tried. */
+static lt_status check_work(const lt_adapter *a, lt_error *err)
+{
+    lt_status st = lt_peft_config_affords(&a->config, a->n_modules, err);
+    for (size_t i = 0; i < a->n_views && !st; i++)
+        st = lt_peft_config_affords(&a->views[i].config, a->n_modules, err);
+    return st ? lt_error_where(err, "%s", a->path) : LT_OK;
+}
+
 static lt_status group(lt_adapter *a, lt_error *err)
 {
     lt_status st = read_metadata(a, err);
@@ -273,6 +282,7 @@ static lt_status group(lt_adapter *a, lt_error *err)
         st = add_tensor(a, lt_store_at(a->store, i), err);
     if (!st) st = hand_out_others(a, err);
     if (!st) st = drop_kindless(a, err);
+    if (!st) st = check_work(a, err);
     for (size_t i = 0; i < a->n_modules && !st; i++)
         st = finish_module(a, &a->modules[i], err);
     if (st) return st;

@@ -6,6 +6,7 @@
 #include "adapter/pattern.h"
 #include "base/arena.h"
 #include "base/json.h"
+#include "base/map.h"
 #include "loratool/adapter.h"
 
 /* One key suffix and what it says. common suffixes (alpha, ...) belong to the kind that
@@ -68,12 +69,27 @@ typedef struct lt_peft_rule {
 } lt_peft_rule;
 
 typedef struct lt_peft_rules {
-    lt_peft_rule *items;
+    lt_peft_rule *items; /* document order: the first match counts */
     size_t count;
+    lt_map exact;     /* path -> the first of items that only this path matches */
+    size_t *searched; /* the others */
+    size_t n_searched;
+    uint64_t work;   /* of trying all of those, in trials of a plain pattern */
+    uint64_t memory; /* bytes that PCRE2 takes for them */
 } lt_peft_rules;
 
+/* Starts zeroed; count is the most that is added. */
+lt_status lt_peft_rules_reserve(
+    lt_peft_rules *rules, size_t count, lt_error *err) LT_MUST_USE;
+lt_status lt_peft_rules_add(
+    lt_peft_rules *rules, const char *pattern, double value, lt_error *err) LT_MUST_USE;
+/* fallback where none matches. */
+lt_status lt_peft_rules_find(const lt_peft_rules *rules, const char *path,
+    double fallback, double *value, lt_error *err) LT_MUST_USE;
+void lt_peft_rules_release(lt_peft_rules *rules);
+
 typedef struct lt_peft_config {
-    lt_peft_rules ranks, alphas; /* document order: the first match counts */
+    lt_peft_rules ranks, alphas;
     double r, alpha;
     bool rslora;
     char **saved; /* modules_to_save */
@@ -97,6 +113,10 @@ void lt_peft_config_release(lt_peft_config *config);
  * the module path without "base_model.model.". */
 lt_status lt_peft_config_scale(const lt_peft_config *config, const char *path,
     uint64_t rank, double *alpha, double *scale, lt_error *err) LT_MUST_USE;
+
+/* LT_ERR_LIMIT when trying its patterns on so many modules would take too long. */
+lt_status lt_peft_config_affords(
+    const lt_peft_config *config, size_t modules, lt_error *err) LT_MUST_USE;
 
 /* True when the config says that the tensor of that path is the base's own, trained. */
 bool lt_peft_config_saves(const lt_peft_config *config, const char *path);

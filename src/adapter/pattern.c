@@ -1,15 +1,68 @@
 /* SPDX-License-Identifier: MIT */
 #include "adapter/pattern.h"
 
+#include "base/library.h"
 #include "base/limits.h"
 
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+
+/* ---- the library ------------------------------------------------------------------- */
+
+#define ROUTINES(X)                   \
+    X(pcre2_code_free_8)              \
+    X(pcre2_compile_8)                \
+    X(pcre2_compile_context_create_8) \
+    X(pcre2_compile_context_free_8)   \
+    X(pcre2_match_8)                  \
+    X(pcre2_match_context_create_8)   \
+    X(pcre2_match_data_create_8)      \
+    X(pcre2_match_data_free_8)        \
+    X(pcre2_pattern_info_8)           \
+    X(pcre2_set_depth_limit_8)        \
+    X(pcre2_set_heap_limit_8)         \
+    X(pcre2_set_match_limit_8)        \
+    X(pcre2_set_newline_8)            \
+    X(pcre2_set_parens_nest_limit_8)
+
+static struct {
+#define MEMBER(name) __typeof__(name) *name;
+    ROUTINES(MEMBER)
+} pcre2;
+
+static lt_loading loading;
+static pcre2_match_context_8 *bounds; /* of every match, for the process's life */
+
+static void load(void)
+{
+#define ROW(name) { #name, &pcre2.name },
+    static const lt_routine routines[] = { ROUTINES(ROW) };
+    static const lt_library library = { "PCRE2", LORATOOL_PCRE2, LORATOOL_PCRE2_PATH,
+        routines, sizeof routines / sizeof *routines };
+    void *handle;
+    loading.status = lt_library_open(&handle, &library, &loading.error);
+    if (loading.status) return;
+    bounds = pcre2.pcre2_match_context_create_8(NULL);
+    if (!bounds) {
+        loading.status = lt_error_set(&loading.error, LT_ERR_NOMEM, "out of memory");
+        return;
+    }
+    pcre2.pcre2_set_match_limit_8(bounds, LT_MAX_PATTERN_STEPS);
+    pcre2.pcre2_set_depth_limit_8(bounds, LT_MAX_PATTERN_STEPS);
+    pcre2.pcre2_set_heap_limit_8(bounds, LT_MAX_PATTERN_HEAP);
+}
+
+/* ---- plain patterns ---------------------------------------------------------------- */
+
 /* Literals, escaped punctuation and dots only: fills text and any. */
 static bool read_plain(lt_pattern *p, const char *s)
 {
+    size_t dots = 0;
     if (*s == '^') {
         p->anchored = true;
         s++;
@@ -18,11 +71,27 @@ static bool read_plain(lt_pattern *p, const char *s)
         bool escaped = *s == '\\';
         if (escaped && !strchr(".-_/", *++s)) return false;
         if (!*s || (!escaped && strchr("^$*+?()[]{}|", *s))) return false;
-        p->any[p->size] = !escaped && *s == '.';
+        dots += p->any[p->size] = !escaped && *s == '.';
         p->text[p->size++] = *s;
     }
+    p->text[p->size] = '\0';
+    p->exact = p->anchored && !dots;
     return true;
 }
+
+static bool matches_plain(const lt_pattern *p, const char *path)
+{
+    const char *s = path + strlen(path);
+    for (size_t i = p->size; i-- > 0;) {
+        if (s-- == path) return false;
+        if (!p->any[i] ? *s != p->text[i] : *s == '\n') return false;
+        while (p->any[i] && s > path && (*s & 0xc0) == 0x80)
+            s--; /* a dot stands for a character */
+    }
+    return s == path || (!p->anchored && s[-1] == '.');
+}
+
+/* ---- regular expressions ----------------------------------------------------------- */
 
 static lt_status refuse(const char *python, const char *what, lt_error *err)
 {
@@ -30,110 +99,117 @@ static lt_status refuse(const char *python, const char *what, lt_error *err)
         "pattern '%.100s' uses %s, which is not handled", python, what);
 }
 
-/* What \d and its like stand for, outside and inside brackets. */
-static const char *class_of(char c, bool in_brackets)
+/* Behind a backslash: what means the same in both languages. */
+static bool is_shared_escape(char c, bool in_brackets)
 {
-    switch (c) {
-    case 'd': return in_brackets ? "0-9" : "[0-9]";
-    case 'w': return in_brackets ? "[:alnum:]_" : "[[:alnum:]_]";
-    case 's': return in_brackets ? "[:space:]" : "[[:space:]]";
-    default: return NULL;
-    }
+    if (!c) return false;
+    if (strchr(in_brackets ? "dDwWsSnrtf" : "dDwWsSnrtfbBA", c)) return true;
+    if (c >= '1' && c <= '9') return !in_brackets;
+    return strchr(".^$*+?()[]{}|\\/-_#&~,;:'\"!%<=>@` ", c) != NULL;
 }
 
-struct translation {
-    const char *python, *in;
-    char *out;
-    int depth, repeats;
-    bool brackets;
-    lt_error *err;
-};
-
-static void emit(struct translation *t, const char *s)
+static bool is_shared_group(const char *s) /* behind "(" */
 {
-    size_t n = strlen(s);
-    memcpy(t->out, s, n);
-    t->out += n;
+    static const char *const openings[] = { "?:", "?=", "?!", "?<=", "?<!", "?P<",
+        "?P=" };
+    if (*s != '?' && *s != '*') return true;
+    for (size_t i = 0; i < sizeof openings / sizeof *openings; i++)
+        if (!strncmp(s, openings[i], strlen(openings[i]))) return true;
+    return false;
 }
 
-static lt_status translate_escape(struct translation *t)
+/* PCRE2 would take more than Python, and some of it for something else. */
+static lt_status check_syntax(const char *python, lt_error *err)
 {
-    char c = *++t->in;
-    const char *cls = class_of(c, t->brackets);
-    if (cls) {
-        emit(t, cls);
-        return LT_OK;
+    bool brackets = false;
+    for (const char *s = python; *s; s++) {
+        if (*s == '\\') {
+            /* A backslash at the end is refused at the NUL. */
+            if (!is_shared_escape(*++s, brackets))
+                return refuse(python, "an escape", err);
+        } else if (brackets) {
+            if (*s == '[' && s[1] && strchr(":.=", s[1]))
+                return refuse(python, "a class of POSIX", err);
+            brackets = *s != ']';
+        } else if (*s == '[') {
+            brackets = true;
+            if (s[1] == '^') s++;
+            if (s[1] == ']') s++;
+        } else if (*s == '(' && !is_shared_group(s + 1)) {
+            return refuse(python, "a special group", err);
+        } else if (*s == '{' && s[1] == ',') {
+            return refuse(python, "a brace", err);
+        }
     }
-    bool punctuation = c && strchr(".^$*+?()[]{}|\\/-_", c);
-    if (!punctuation || (t->brackets && strchr("^]\\", c)))
-        return refuse(t->python, "an escape", t->err);
-    if (!t->brackets) *t->out++ = '\\';
-    *t->out++ = c;
     return LT_OK;
 }
 
-/* {n}, {n,}, {n,m} with small numbers, at most once: POSIX compilers unroll them. */
-static lt_status translate_repeat(struct translation *t)
+static lt_status explain(const char *python, int code, lt_error *err)
 {
-    char *end;
-    long n = strtol(t->in + 1, &end, 10), m = n;
-    if (*end == ',') m = strtol(end + 1, &end, 10);
-    if (*end != '}') return refuse(t->python, "a brace", t->err);
-    if (++t->repeats > 1 || n < 0 || n > 64 || m > 64)
+    switch (code) {
+    case PCRE2_ERROR_HEAP_FAILED:
+        return lt_error_set(err, LT_ERR_NOMEM, "out of memory for a pattern");
+    case PCRE2_ERROR_PARENTHESES_NEST_TOO_DEEP:
         return lt_error_set(
-            t->err, LT_ERR_LIMIT, "pattern '%.100s' repeats too much", t->python);
-    while (t->in < end)
-        *t->out++ = *t->in++;
-    *t->out++ = '}';
-    return LT_OK;
+            err, LT_ERR_LIMIT, "pattern '%.100s' is nested too deep", python);
+    case PCRE2_ERROR_PATTERN_TOO_LARGE:
+    case PCRE2_ERROR_QUANTIFIER_TOO_BIG:
+    case PCRE2_ERROR_PATTERN_TOO_COMPLICATED:
+        return lt_error_set(
+            err, LT_ERR_LIMIT, "pattern '%.100s' repeats too much", python);
+    default:
+        return lt_error_set(
+            err, LT_ERR_FORMAT, "pattern '%.100s' is no regular expression", python);
+    }
 }
 
-static lt_status translate_one(struct translation *t)
+static lt_status compile_text(
+    lt_pattern *p, const char *text, const char *python, lt_error *err)
 {
-    char c = *t->in;
-    if (c == '\\') return translate_escape(t);
-    if (t->brackets) {
-        if (c == ']') t->brackets = false;
-    } else if (c == '[') {
-        t->brackets = true;
-    } else if (c == '(') {
-        if (++t->depth > LT_MAX_PATTERN_DEPTH)
-            return lt_error_set(
-                t->err, LT_ERR_LIMIT, "pattern '%.100s' is nested too deep", t->python);
-        if (t->in[1] == '?' && t->in[2] != ':')
-            return refuse(t->python, "a special group", t->err);
-        if (t->in[1] == '?') t->in += 2;
-    } else if (c == ')') {
-        t->depth--;
-    } else if (c == '{') {
-        return translate_repeat(t);
-    } else if (strchr("*+?", c) && t->in[1] && strchr("*+?", t->in[1])) {
-        return refuse(t->python, "a lazy or double repeat", t->err);
+    const uint32_t options = PCRE2_ANCHORED | PCRE2_UTF | PCRE2_UCP
+        | PCRE2_MATCH_INVALID_UTF | PCRE2_NEVER_BACKSLASH_C;
+    int code = PCRE2_ERROR_HEAP_FAILED;
+    size_t at;
+    pcre2_compile_context_8 *context = pcre2.pcre2_compile_context_create_8(NULL);
+    if (context) {
+        pcre2.pcre2_set_newline_8(context, PCRE2_NEWLINE_LF);
+        pcre2.pcre2_set_parens_nest_limit_8(context, LT_MAX_PATTERN_DEPTH);
+        p->code = pcre2.pcre2_compile_8(
+            (PCRE2_SPTR8)text, PCRE2_ZERO_TERMINATED, options, &code, &at, context);
+        pcre2.pcre2_compile_context_free_8(context);
     }
-    *t->out++ = c;
+    if (!p->code) return explain(python, code, err);
+    pcre2.pcre2_pattern_info_8(p->code, PCRE2_INFO_SIZE, &p->cost);
     return LT_OK;
 }
 
 static lt_status compile_regex(lt_pattern *p, const char *python, lt_error *err)
 {
-    /* The longest translation of one character has 12. */
-    char *posix = malloc(12 * strlen(python) + 16);
-    if (!posix) return lt_error_set(err, LT_ERR_NOMEM, "out of memory");
-    struct translation t = { .python = python, .in = python, .out = posix, .err = err };
-    lt_status st = LT_OK;
-    emit(&t, "^(.*\\.)?(");
-    /* A backslash at the end is refused at the NUL: nothing may be read behind it. */
-    for (; !st && *t.in; t.in++)
-        st = translate_one(&t);
-    emit(&t, ")$");
-    *t.out = '\0';
-    if (!st && regcomp(&p->regex, posix, REG_EXTENDED | REG_NOSUB))
-        st = lt_error_set(
-            err, LT_ERR_FORMAT, "pattern '%.100s' is no regular expression", python);
-    p->plain = st != LT_OK; /* only a compiled expression is there to be freed */
-    free(posix);
-    return st;
+    char text[LT_MAX_PATTERN_SIZE + 16];
+    lt_status st = check_syntax(python, err);
+    if (!st) st = lt_loading_run(&loading, load, err);
+    if (st) return st;
+    snprintf(text, sizeof text, "(.*\\.)?(%s)$", python);
+    return compile_text(p, text, python, err);
 }
+
+static lt_status matches_regex(
+    const lt_pattern *p, const char *path, bool *matches, lt_error *err)
+{
+    pcre2_match_data_8 *data = pcre2.pcre2_match_data_create_8(1, NULL);
+    int rc = data ? pcre2.pcre2_match_8(
+                 p->code, (PCRE2_SPTR8)path, strlen(path), 0, 0, data, bounds)
+                  : PCRE2_ERROR_NOMEMORY;
+    if (data) pcre2.pcre2_match_data_free_8(data);
+    *matches = rc >= 0;
+    if (rc >= 0 || rc == PCRE2_ERROR_NOMATCH) return LT_OK;
+    if (rc == PCRE2_ERROR_NOMEMORY)
+        return lt_error_set(err, LT_ERR_NOMEM, "out of memory for a pattern");
+    return lt_error_set(err, LT_ERR_LIMIT,
+        "a pattern takes over %u steps to match '%.200s'", LT_MAX_PATTERN_STEPS, path);
+}
+
+/* ---- both -------------------------------------------------------------------------- */
 
 lt_status lt_pattern_compile(lt_pattern *p, const char *python, lt_error *err)
 {
@@ -148,33 +224,24 @@ lt_status lt_pattern_compile(lt_pattern *p, const char *python, lt_error *err)
         lt_pattern_release(p);
         return lt_error_set(err, LT_ERR_NOMEM, "out of memory");
     }
-    p->plain = true; /* until it is found to need more */
-    if (read_plain(p, python)) return LT_OK;
+    p->plain = read_plain(p, python);
+    if (p->plain) return LT_OK;
     lt_pattern_release(p);
     return compile_regex(p, python, err);
 }
 
-static bool same(const lt_pattern *p, const char *s)
+lt_status lt_pattern_match(
+    const lt_pattern *p, const char *path, bool *matches, lt_error *err)
 {
-    for (size_t i = 0; i < p->size; i++)
-        if (!p->any[i] && s[i] != p->text[i]) return false;
-    return true;
-}
-
-bool lt_pattern_matches(const lt_pattern *p, const char *path)
-{
-    if (!p->plain) return !regexec(&p->regex, path, 0, NULL, 0);
-    size_t n = strlen(path);
-    if (n < p->size) return false;
-    const char *tail = path + n - p->size;
-    if (tail != path && (p->anchored || tail[-1] != '.')) return false;
-    return same(p, tail);
+    if (!p->plain) return matches_regex(p, path, matches, err);
+    *matches = matches_plain(p, path);
+    return LT_OK;
 }
 
 void lt_pattern_release(lt_pattern *p)
 {
     free(p->text);
     free(p->any);
-    if (!p->plain) regfree(&p->regex);
-    *p = (lt_pattern){ .plain = true };
+    if (p->code) pcre2.pcre2_code_free_8(p->code);
+    *p = (lt_pattern){ 0 };
 }

@@ -58,19 +58,15 @@ static lt_status read_rules(
     const cJSON *item, *node = field(f, name, &doubled);
     if (!node && !doubled) return LT_OK;
     if (doubled || !cJSON_IsObject(node)) return bad_field(f, name, "an object");
-    rules->items = calloc((size_t)cJSON_GetArraySize(node) + 1, sizeof *rules->items);
-    if (!rules->items) return lt_error_set(f->err, LT_ERR_NOMEM, "out of memory");
+    lt_status st = lt_peft_rules_reserve(rules, (size_t)cJSON_GetArraySize(node), f->err);
     cJSON_ArrayForEach(item, node)
     {
-        lt_peft_rule *rule = &rules->items[rules->count];
+        if (st) return st;
         if (!cJSON_IsNumber(item) || !isfinite(item->valuedouble))
             return bad_field(f, name, "an object of finite numbers");
-        lt_status st = lt_pattern_compile(&rule->pattern, item->string, f->err);
-        if (st) return st;
-        rule->value = item->valuedouble;
-        rules->count++;
+        st = lt_peft_rules_add(rules, item->string, item->valuedouble, f->err);
     }
-    return LT_OK;
+    return st;
 }
 
 static lt_status read_saved(lt_peft_config *c, const struct fields *f)
@@ -188,37 +184,23 @@ lt_status lt_peft_config_view(lt_peft_config *c, const lt_json *json, const char
     return *found ? read_fields(c, &f) : LT_OK;
 }
 
-static void release_rules(lt_peft_rules *rules)
-{
-    for (size_t i = 0; i < rules->count; i++)
-        lt_pattern_release(&rules->items[i].pattern);
-    free(rules->items);
-    *rules = (lt_peft_rules){ 0 };
-}
-
 void lt_peft_config_release(lt_peft_config *c)
 {
     for (size_t i = 0; i < c->n_saved; i++)
         free(c->saved[i]);
     free(c->saved);
-    release_rules(&c->ranks);
-    release_rules(&c->alphas);
+    lt_peft_rules_release(&c->ranks);
+    lt_peft_rules_release(&c->alphas);
     *c = (lt_peft_config){ 0 };
-}
-
-static double apply_rules(const lt_peft_rules *rules, const char *path, double fallback)
-{
-    for (size_t i = 0; i < rules->count; i++)
-        if (lt_pattern_matches(&rules->items[i].pattern, path))
-            return rules->items[i].value;
-    return fallback;
 }
 
 lt_status lt_peft_config_scale(const lt_peft_config *c, const char *path, uint64_t rank,
     double *alpha, double *scale, lt_error *err)
 {
-    double r = apply_rules(&c->ranks, path, c->r);
-    *alpha = apply_rules(&c->alphas, path, c->alpha);
+    double r;
+    lt_status st = lt_peft_rules_find(&c->ranks, path, c->r, &r, err);
+    if (!st) st = lt_peft_rules_find(&c->alphas, path, c->alpha, alpha, err);
+    if (st) return st;
     if (r != (double)rank)
         return lt_error_set(err, LT_ERR_MISMATCH,
             "the config gives '%.200s' rank %g, its factors have %llu", path, r,

@@ -32,6 +32,8 @@ static struct row {
     [LT_LIMIT_TORCH_DEPTH] = { "torch-depth", LT_MAX_TORCH_DEPTH, 1000 },
     [LT_LIMIT_ZIP_ENTRIES] = { "zip-entries", LT_MAX_ZIP_ENTRIES, INT32_MAX },
     [LT_LIMIT_ZIP_RATIO] = { "zip-ratio", LT_MAX_ZIP_RATIO, 1032 },
+    [LT_LIMIT_PATTERN_MEMORY] = { "pattern-memory", LT_MAX_PATTERN_MEMORY, INT64_MAX },
+    [LT_LIMIT_PATTERN_WORK] = { "pattern-work", LT_MAX_PATTERN_WORK, INT64_MAX },
 };
 
 unsigned long long lt_limit(lt_limit_id id)

@@ -66,6 +66,10 @@
 /* Patterns in PEFT configs. */
 #define LT_MAX_PATTERN_SIZE 2048
 #define LT_MAX_PATTERN_DEPTH 16
+#define LT_MAX_PATTERN_STEPS 20000u /* of one match; ordinary ones take some hundred */
+#define LT_MAX_PATTERN_HEAP 4096u   /* KiB of one match */
+#define LT_MAX_PATTERN_MEMORY (16u << 20)
+#define LT_MAX_PATTERN_WORK 1000000000u
 
 typedef enum lt_limit_id {
     LT_LIMIT_HEADER_SIZE,
@@ -87,6 +91,8 @@ typedef enum lt_limit_id {
     LT_LIMIT_TORCH_DEPTH,
     LT_LIMIT_ZIP_ENTRIES,
     LT_LIMIT_ZIP_RATIO,
+    LT_LIMIT_PATTERN_MEMORY,
+    LT_LIMIT_PATTERN_WORK,
     LT_LIMIT_COUNT
 } lt_limit_id;
 

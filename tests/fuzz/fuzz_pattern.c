@@ -19,10 +19,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (path) *path++ = '\0';
     lt_status st = lt_pattern_compile(&pattern, text, &err);
     if (fuzz_judge(st, &err)) {
-        lt_pattern_matches(&pattern, path ? path : "model.layers.0.self_attn.q_proj");
+        bool matches = false;
+        const char *on = path ? path : "model.layers.0.self_attn.q_proj";
+        st = lt_pattern_match(&pattern, on, &matches, &err);
+        if (fuzz_judge(st, &err) && matches && pattern.exact)
+            FUZZ_CHECK(!strcmp(pattern.text, on));
         /* What is spelled out matches itself. */
         if (!strpbrk(text, "\\^$.|?*+()[]{}"))
-            FUZZ_CHECK(lt_pattern_matches(&pattern, text));
+            FUZZ_CHECK(!lt_pattern_match(&pattern, text, &matches, &err) && matches);
         lt_pattern_release(&pattern);
     }
     free(text);

@@ -6,8 +6,11 @@ The smallest ceiling at which the file is accepted is looked for by halving, the
 is known of the file.  test_safetensors_corpus.py has those of its format.
 """
 
+import json
 import os
 import re
+import resource
+import struct
 import subprocess
 import sys
 import tempfile
@@ -125,6 +128,45 @@ def test_pipe_ceiling():
     both_sides("spool-size", data, len(data), "piped input is over N bytes", at=len(data) - 1, stdin=data)
 
 
+def adapter_of(patterns, modules=2):
+    """A LoRA for some modules whose ranks the patterns of diffusers' metadata give."""
+    header = {"__metadata__": {"lora_adapter_metadata": json.dumps({"unet.r": 1, "unet.lora_alpha": 1,
+                                                                    "unet.rank_pattern": patterns})}}
+    for i in range(modules):
+        for factor, shape in (("A", [1, 2]), ("B", [2, 1])):
+            at = 8 * (len(header) - 1)
+            header[f"unet.down_blocks.0.attentions.{i}.proj_in.lora_{factor}.weight"] = {
+                "dtype": "F32", "shape": shape, "data_offsets": [at, at + 8]}
+    head = json.dumps(header).encode()
+    return struct.pack("<Q", len(head)) + head + bytes(16 * modules)
+
+
+def test_pattern_ceilings():
+    patterns = {"one.x": 1, "two.x": 1, "th(re)e": 1, "^exactly\\.one": 1}
+    both_sides("pattern-work", adapter_of(patterns), 2 * (1 + 1 + 1000), "3 patterns for 2 modules are over N trials", placed=False)
+    both_sides("pattern-memory", adapter_of(patterns), None, "its patterns take over N bytes when compiled", placed=False)
+
+
+def test_expensive_patterns():
+    """What takes a regular expression's compiler or matcher gigabytes or hours (or its stack) is told at once."""
+    cases = {"(" + "()" * 1000 + "){64}": "nested|repeats", "(" + "|" * 2000 + "){64}": "repeats", "(" + "a?" * 1000 + "){64}": "repeats",
+             "(()|a)*" * 250: "", "(a*)*" * 300 + "b": "", "((((a{1,60}){1,60}){1,60}){1,60})": "repeats", "(.*)*" * 9 + "w": "steps",
+             "(?:.*.*.*.*)*w": "steps", "(" * 1000 + "a" + ")" * 1000: "deep", "a{99999}": "repeats", "(.|.)*(.|.)*(.|.)*w": "steps"}
+    for pattern, reason in cases.items():
+        Path("costly.safetensors").write_bytes(adapter_of({pattern: 1}))
+        done = subprocess.run([LORATOOL, "info", "costly.safetensors"], capture_output=True, text=True, timeout=20,
+                              preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (256 << 20, 256 << 20)))
+        label = f"{pattern[:40]}: {done.returncode} {done.stderr[:300]!r}"
+        check(done.returncode == 5 if reason else done.returncode in (0, 5), label)
+        check(re.search(reason, done.stderr) and done.stderr.count("\n") == (done.returncode != 0), label)
+    many = {f"(a{i}{'b' * 60}){{64}}": 1 for i in range(20000)}
+    Path("costly.safetensors").write_bytes(adapter_of(many))
+    done = subprocess.run([LORATOOL, "info", "costly.safetensors"], capture_output=True, text=True, timeout=60,
+                          preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (256 << 20, 256 << 20)))
+    check(done.returncode == 5 and "its patterns take over 16777216 bytes" in done.stderr, f"many: {done.returncode} {done.stderr[:300]!r}")
+    Path("costly.safetensors").unlink()
+
+
 ELSEWHERE = {"header-size", "metadata-entries", "json-depth", "json-values", "shards"}
 
 
@@ -145,7 +187,8 @@ def test_all_are_tried():
 def main():
     with tempfile.TemporaryDirectory(prefix="loratool-") as scratch:
         os.chdir(scratch)
-        for test in (test_pickle_ceilings, test_object_ceilings, test_archive_ceilings, test_pipe_ceiling, test_all_are_tried):
+        for test in (test_pickle_ceilings, test_object_ceilings, test_archive_ceilings, test_pipe_ceiling, test_pattern_ceilings,
+                     test_expensive_patterns, test_all_are_tried):
             test()
         check(not os.listdir("."), f"left behind: {os.listdir('.')}")
         os.chdir("/")

@@ -183,17 +183,34 @@ static void test_patterns(void)
         { ".*\\.(q|v)_proj", "m.v_proj", true },
         { "[\\d]\\.w", "3.w", true },
         { "a{2}b", "aab", true },
+        { "(?=x)x.", "a.xy", true },
+        { "x*?y", "xxy", true },
+        { "q\\b.*", "m.q-1", true },
+        { "q\\b.*", "m.qk", false },
+        { "(q|k)(?!_norm).*", "m.q_norm", false },
+        { "(q|k)(?!_norm).*", "m.k_proj", true },
+        { "(a)\\3", "aa", true }, /* the first two groups are PEFT's */
+        { "(?P<x>ab)(?P=x)", "abab", true },
+        { "\\w+", "\xc3\xa9t\xc3\xa9", true }, /* letters of any script */
+        { "caf.", "caf\xc3\xa9", true },       /* and characters, not bytes */
+        { "layers[.]\\d+", "layers.\xff", false },
+        { "a$", "a\n", true }, /* as Python has it */
+        { "x.y|z", "xz", false },
+        { "x.y|z", "x.z", true },
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         lt_pattern p;
         if (!CHECK(!lt_pattern_compile(&p, rows[i].pattern, NULL))) continue;
-        if (!CHECK(lt_pattern_matches(&p, rows[i].path) == rows[i].hit))
+        bool hit = false;
+        CHECK(!lt_pattern_match(&p, rows[i].path, &hit, NULL));
+        if (!CHECK(hit == rows[i].hit))
             printf("    '%s' on '%s'\n", rows[i].pattern, rows[i].path);
         lt_pattern_release(&p);
     }
-    static const char *const refused[] = { "(?=x)y", "x*?", "(a)\\1", "a\\bb", "a|\\",
-        "(", "[a", "((a{1,60}){1,60})", "a{1000}",
-        "((((((((((((((((((((x))))))))))))))))))))" };
+    static const char *const refused[] = { "a|\\", "(", "[a", "((a{1,60}){1,60}){1,60}",
+        "((((((((((((((((((((x))))))))))))))))))))", "a{70000}", "(?R)", "(*ACCEPT)",
+        "a\\Kb", "(?i)a", "(?#x)a", "[[:alpha:]]", "a{,3}", "\\Qa", "\\Z", "\\h",
+        "\xff+" };
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
         lt_pattern p;
         if (!CHECK(lt_pattern_compile(&p, refused[i], NULL)))
