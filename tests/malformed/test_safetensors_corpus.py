@@ -299,6 +299,9 @@ def test_names():
     accepted("an empty name", file('{"":%s}' % entry(), bytes(4)))
     shown = accepted("a name of control characters", file(r'{"\u001b[2J":%s}' % entry(), bytes(4)), "--tensors")
     check("\x1b" not in shown, "a control character is printed")
+    for one in ("\x7f", "\x80", "\x9b", "\x9f"):  # DEL and what ISO 6429 has above ASCII
+        shown = accepted(f"a name of {one!r}", file('{"%s2J\u00a0":%s}' % (one, entry()), bytes(4)), "--tensors")
+        check(one not in shown and "?2J\u00a0" in shown, f"{one!r} is printed")
     for label, text in (("a list", "[]"), ("a text", '""'), ("a number", "1")):
         refused(f"__metadata__ is {label}", file('{"__metadata__":%s}' % text), "__metadata__ is not an object", 9)
     for label, text in (("a number", "1"), ("null", "null"), ("a list", "[]"), ("an object", "{}"), ("a boolean", "true")):
