@@ -51,6 +51,7 @@ enum class {
     WRITE,
     COPY,
     SYNC,
+    SYNCDIR, /* of a folder */
     RENAME,
     REMOVE,
     CLOSE,
@@ -65,8 +66,8 @@ enum class {
 };
 
 static const char *const class_names[CLASSES] = { "alloc", "liballoc", "open", "temp",
-    "read", "write", "copy", "sync", "rename", "remove", "close", "mkdir", "stat", "list",
-    "path", "mode", "thread", "load" };
+    "read", "write", "copy", "sync", "syncdir", "rename", "remove", "close", "mkdir",
+    "stat", "list", "path", "mode", "thread", "load" };
 
 static const struct {
     const char *name;
@@ -385,9 +386,17 @@ OPENER(open64)
     }
 FALLIBLE(TEMP, mkstemp64, (char *t), (t))
 FALLIBLE(TEMP, mkstemps64, (char *t, int n), (t, n))
-FALLIBLE(SYNC, fsync, (int fd), (fd))
 FALLIBLE(SYNC, fdatasync, (int fd), (fd))
 FALLIBLE(SYNC, sync_file_range, (int fd, off64_t a, off64_t n, unsigned f), (fd, a, n, f))
+
+int fsync(int fd)
+{
+    REAL(fsync);
+    struct stat sb;
+    bool folder = !syscall(SYS_fstat, fd, &sb) && S_ISDIR(sb.st_mode);
+    return hit(folder ? SYNCDIR : SYNC) ? fail() : real(fd);
+}
+
 FALLIBLE(RENAME, rename, (const char *a, const char *b), (a, b))
 FALLIBLE(RENAME, renameat2, (int x, const char *a, int y, const char *b, unsigned f),
     (x, a, y, b, f))

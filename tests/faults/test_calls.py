@@ -13,7 +13,7 @@ FAULTS = [
     ("write,copy", "ENOSPC", 0), ("write,copy", "EIO", 1),
     ("copy", "EXDEV", 0), ("copy", "EOPNOTSUPP", 1), ("copy", "EINTR", 1), ("copy", "short", 1),
     ("copy", "eof", 1),
-    ("sync", "EIO", 1), ("sync", "ENOSPC", 0), ("rename", "EIO", 1), ("rename", "ENOSPC", 0),
+    ("sync", "EIO", 1), ("sync", "ENOSPC", 0), ("syncdir", "EIO", 1), ("syncdir", "EINVAL", 0), ("rename", "EIO", 1), ("rename", "ENOSPC", 0),
     ("rename", "EINVAL", 1), ("remove", "EIO", 1), ("close", "EIO", 1), ("stat", "EIO", 1),
     ("list", "EIO", 1), ("path", "ENOMEM", 1), ("path", "EACCES", 1), ("mode", "EIO", 1),
     ("thread", "EAGAIN", 1), ("load", "EIO", 1),
@@ -31,6 +31,9 @@ def places(n):
 def campaign(bench, command):
     reference = Reference(bench, command)
     injected = lost = 0
+    files = sum(data is not None for data in reference.made.values())
+    check(reference.counts["sync"] >= files, f"{command.title}: {reference.counts['sync']} flushes of {files} files")
+    check(reference.counts["syncdir"] >= (files > 0), f"{command.title}: the folder is not flushed")
     for classes, action, span in FAULTS:
         calls = sum(reference.counts[c] for c in classes.split(","))
         for at in places(calls):
@@ -42,6 +45,8 @@ def campaign(bench, command):
                 done = bench.run(command, force, fault)
                 injected += 1
                 lost += judge(bench, command, reference, fault, done, old)
+                if classes == "sync":
+                    check(done.code == 1, f"{command.title}: {fault}: exit {done.code}, and what was not written is there")
                 if action in RETRIED:
                     check(done.code == 0, f"{command.title}: {fault} was not tried again: {done.stderr!r}")
     return injected, lost

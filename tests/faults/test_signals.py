@@ -10,7 +10,7 @@ from faults import *
 
 CAUGHT = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGXCPU, signal.SIGABRT,
           signal.SIGSEGV, signal.SIGPIPE]
-CALLS = "open,temp,read,write,copy,sync,rename,remove,close,mkdir,stat,mode"
+CALLS = "open,temp,read,write,copy,sync,syncdir,rename,remove,close,mkdir,stat,mode"
 TITLES = ["extract", "extract folder", "extract pipe", "merge", "merge torch", "merge folder", "merge pipes",
           "resize folder", "convert folder"]
 PART = re.compile(r"(^|/)\.[^/]*\.[A-Za-z0-9]{6}\.lt-part(/|$)")
