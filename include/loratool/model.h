@@ -61,7 +61,8 @@ typedef struct lt_site {
     unsigned part, parts;         /* the part-th of so many of the native module */
     const struct lt_site *next;   /* the part that follows it there */
     uint64_t native_row0;         /* its place there, */
-    uint64_t native_rows;         /* of so many rows; 0 where parts are missing */
+    uint64_t native_rows;         /* of so many rows; 0 where parts are
+                                     missing or take other inputs */
     const char
         *native;      /* module path in the family's original layout, without the
                          component's prefix; of families with one layout, in this file */

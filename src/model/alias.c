@@ -269,7 +269,7 @@ static lt_match match_parts(const lt_site *head, unsigned parts)
 {
     lt_match match = { 0 };
     for (const lt_site *s = head; s && match.n_pieces < parts; s = s->next) {
-        if (s->part != match.n_pieces || (match.n_pieces && s->in != match.in)) break;
+        if (s->part != match.n_pieces || !lt_site_same_inputs(head, s)) break;
         add_piece(&match, s);
     }
     return match.n_pieces == parts ? match : (lt_match){ 0 };

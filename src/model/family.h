@@ -125,6 +125,9 @@ const lt_layout_view *lt_model_view(const lt_model *model, const lt_component *c
 /* What the component's tensors begin with in the file. */
 const char *lt_model_prefix(const lt_model *model, const lt_component *component);
 
+/* One module may hold both, one below the other: same inputs, same kernel. */
+bool lt_site_same_inputs(const lt_site *a, const lt_site *b);
+
 /* The same model in its other layout; NULL when there is none. */
 const lt_family *lt_family_counterpart(const lt_family *family);
 /* The component of that id; NULL when the family has none. */

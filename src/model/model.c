@@ -297,17 +297,33 @@ static lt_status link_parts(lt_model *m, lt_error *err)
             s->native_row0 = m->sites[before].native_row0 + m->sites[before].rows;
         }
     lt_map_release(&last);
+    return st;
+}
+
+bool lt_site_same_inputs(const lt_site *a, const lt_site *b)
+{
+    const lt_tensor *s = a->tensor, *t = b->tensor;
+    if (a->in != b->in || a->transposed != b->transposed) return false;
+    if (a->transposed) return true;
+    return s->n_dims == t->n_dims
+        && !memcmp(s->shape + 1, t->shape + 1, (s->n_dims - 1) * sizeof *s->shape);
+}
+
+/* The rows of native modules all of whose parts are there, and can be one. */
+static void measure_natives(lt_model *m)
+{
     for (size_t i = 0; i < m->n_sites; i++) {
         lt_site *s = &m->sites[i];
+        const lt_site *p = s;
         uint64_t rows = 0;
         unsigned parts = 0;
         if (s->parts < 2 || s->part) continue;
-        for (const lt_site *p = s; p; p = p->next, parts++)
+        for (; p && p->part == parts && lt_site_same_inputs(s, p); p = p->next, parts++)
             rows += p->rows;
-        for (lt_site *p = s; p && parts == s->parts; p = (lt_site *)p->next)
-            p->native_rows = rows;
+        if (p || parts != s->parts) continue;
+        for (lt_site *q = s; q; q = (lt_site *)q->next)
+            q->native_rows = rows;
     }
-    return st;
 }
 
 static lt_status fill(lt_model *m, lt_error *err)
@@ -319,7 +335,9 @@ static lt_status fill(lt_model *m, lt_error *err)
     lt_status st = m->rest && m->component_of ? LT_OK : LT_ERR_NOMEM;
     for (size_t i = 0; i < n && !st; i++)
         st = add_tensor(m, i, err);
-    return st ? st : link_parts(m, err);
+    if (!st) st = link_parts(m, err);
+    if (!st) measure_natives(m);
+    return st;
 }
 
 lt_status lt_model_new_of(

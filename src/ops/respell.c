@@ -8,6 +8,7 @@
  * exact, but for scales that the output has no place for: they go into the up factor. */
 #include "base/limits.h"
 #include "base/map.h"
+#include "model/family.h"
 #include "ops/common.h"
 #include "ops/guess_base.h"
 #include "tensor/convert.h"
@@ -56,13 +57,25 @@ struct respelling {
 /* ---- which new modules ---------------------------------------------------------------
  */
 
+/* What has one name in the output is one module: of the same outputs, inputs and kernel.
+ */
+static lt_status check_target(const struct respelling *z, const struct target *t,
+    const lt_site *site, uint64_t out, lt_error *err)
+{
+    if (t->out == out && lt_site_same_inputs(t->site, site)) return LT_OK;
+    lt_error_set(err, LT_ERR_MISMATCH,
+        "module '%s' would be for the base's '%s' and '%s', whose shapes differ", t->name,
+        t->site->tensor->name, site->tensor->name);
+    return lt_error_where(err, "%s", lt_adapter_path(z->adapter));
+}
+
 static lt_status find_target(struct respelling *z, const lt_site *site, const char *name,
     uint64_t out, struct target **target, lt_error *err)
 {
     size_t at = lt_map_get(&z->by_name, name), found;
     if (at != LT_MAP_NONE) {
         *target = &z->targets[at];
-        return LT_OK;
+        return check_target(z, *target, site, out, err);
     }
     lt_status st = lt_grow(
         (void **)&z->targets, &z->capacity, z->n_targets + 1, sizeof *z->targets, err);
@@ -123,8 +136,9 @@ static lt_status place_leaf(struct respelling *z, size_t module, const lt_site *
         return note_unnamed(z, module, "it is not loaded into this part there", err);
     if (z->consumer && z->consumer->only_standard && !leaf->standard)
         return note_unnamed(z, module, "a file with this module is not known there", err);
-    if (!leaf->native_rows)
-        return note_unnamed(z, module, "the base lacks parts of the fused module", err);
+    if (!whole && !leaf->native_rows)
+        return note_unnamed(z, module,
+            "the base lacks parts of the fused module, or they take other inputs", err);
     uint64_t out =
         leaf->transposed || (whole && leaf->parts > 1) ? leaf->out : leaf->native_rows;
     lt_status st = find_target(z, leaf, name, out, &t, err);
@@ -401,18 +415,19 @@ static lt_status open_inputs(struct respelling *z, lt_error *err)
 static lt_status judge(struct respelling *z, lt_error *err)
 {
     const lt_notes *u = &z->report->unmatched;
-    if (!z->n_targets) {
+    if (z->n_targets && (!u->count || z->options->allow_unmatched)) return LT_OK;
+    const lt_note *first = &u->items[0];
+    if (z->n_targets)
         lt_error_set(err, LT_ERR_MISMATCH,
-            "no module of the adapter fits the base: it is for %s, the base is %s",
+            "%zu of the adapter's modules or tensors have no place in the output, first "
+            "'%s' (%s)",
+            u->count, first->name, first->reason);
+    else
+        lt_error_set(err, LT_ERR_MISMATCH,
+            "no module of the adapter fits the base: it is for %s, the base is %s; first "
+            "'%s' (%s)",
             lt_family_title(lt_adapter_family(z->adapter)),
-            lt_family_title(lt_model_family(z->base.model)));
-        return lt_error_where(err, "%s", lt_adapter_path(z->adapter));
-    }
-    if (!u->count || z->options->allow_unmatched) return LT_OK;
-    lt_error_set(err, LT_ERR_MISMATCH,
-        "%zu of the adapter's modules or tensors have no place in the output, first '%s' "
-        "(%s)",
-        u->count, u->items[0].name, u->items[0].reason);
+            lt_family_title(lt_model_family(z->base.model)), first->name, first->reason);
     return lt_error_where(err, "%s", lt_adapter_path(z->adapter));
 }
 
