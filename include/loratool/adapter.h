@@ -170,6 +170,9 @@ bool lt_adapter_out_is_folder(const lt_adapter_out *out);
  * LT_ERR_NUMERIC when a value overflows the dtype. */
 lt_status lt_adapter_out_put(lt_adapter_out *out, size_t index, const float *up,
     const float *down, lt_error *err) LT_MUST_USE;
+/* The same for count values of one of them, from value first on: every value once. */
+lt_status lt_adapter_out_put_part(lt_adapter_out *out, size_t index, lt_part part,
+    uint64_t first, const float *values, size_t count, lt_error *err) LT_MUST_USE;
 /* Hashes, header, config, then the file or folder appears. */
 lt_status lt_adapter_out_commit(lt_adapter_out *out, lt_error *err) LT_MUST_USE;
 uint64_t lt_adapter_out_size(const lt_adapter_out *out); /* bytes, after commit */

@@ -339,21 +339,24 @@ lt_status lt_adapter_out_begin(lt_adapter_out *o, lt_error *err)
     return st;
 }
 
-static lt_status put_factor(lt_adapter_out *o, const struct entry *e, size_t index,
-    const float *src, uint64_t count, lt_error *err)
+lt_status lt_adapter_out_put_part(lt_adapter_out *o, size_t index, lt_part part,
+    uint64_t first, const float *src, size_t count, lt_error *err)
 {
+    const struct entry *e = &o->entries[index];
     const lt_dtype_info *info = lt_dtype_get(e->dtype);
-    for (uint64_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++)
         if (!(fabs((double)src[i]) < info->overflow)) {
             lt_error_set(err, LT_ERR_NUMERIC, "a factor's value %g overflows %s",
                 (double)src[i], info->name);
             return lt_error_where(err, "module '%s'", e->path);
         }
-    size_t size = (size_t)count * (info->bits / 8);
-    void *raw = lt_alloc_work(size, 1, err);
+    size_t value = info->bits / 8;
+    void *raw = lt_alloc_work(count, value, err);
     if (!raw) return LT_ERR_NOMEM;
-    lt_store_f32(raw, src, e->dtype, (size_t)count);
-    lt_status st = lt_writer_put(o->writer, index, 0, raw, size, err);
+    lt_store_f32(raw, src, e->dtype, count);
+    size_t tensor = part == LT_PART_UP ? e->up : e->down;
+    lt_status st =
+        lt_writer_put(o->writer, tensor, first * value, raw, count * value, err);
     lt_free(raw);
     return st;
 }
@@ -362,8 +365,11 @@ lt_status lt_adapter_out_put(
     lt_adapter_out *o, size_t index, const float *up, const float *down, lt_error *err)
 {
     const struct entry *e = &o->entries[index];
-    lt_status st = put_factor(o, e, e->up, up, e->up_count, err);
-    return st ? st : put_factor(o, e, e->down, down, e->down_count, err);
+    lt_status st =
+        lt_adapter_out_put_part(o, index, LT_PART_UP, 0, up, (size_t)e->up_count, err);
+    if (st) return st;
+    return lt_adapter_out_put_part(
+        o, index, LT_PART_DOWN, 0, down, (size_t)e->down_count, err);
 }
 
 static lt_status make_config(lt_adapter_out *o, char **text, lt_error *err)

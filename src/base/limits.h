@@ -61,6 +61,9 @@
 /* Work memory beside that of the largest item, unless the user sets a ceiling. */
 #define LT_SPARE_MEMORY (512ull << 20)
 #define LT_MAX_RANK 65536
+/* Modules of an adapter that become one get zeros beside them: at most so many times
+ * their own values, or as many as the base's weight has. */
+#define LT_MAX_PADDING 64
 /* Elements of a convolution's kernel; 7 x 7 x 7 has 343. */
 #define LT_MAX_KERNEL 1024
 /* Patterns in PEFT configs. */

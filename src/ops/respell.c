@@ -271,6 +271,24 @@ static lt_status give_columns(struct respelling *z, struct target *t, lt_error *
     return LT_OK;
 }
 
+/* A part whose rank is far above its size would be padded to any amount. */
+static lt_status check_padding(
+    const struct respelling *z, const struct target *t, lt_error *err)
+{
+    uint64_t padded, weight, values = t->rank * t->in;
+    for (size_t i = 0; i < t->n_slices; i++)
+        values +=
+            t->slices[i].rows * lt_adapter_module(z->adapter, t->slices[i].module)->rank;
+    bool fits = lt_mul_size(t->out, t->rank, &padded);
+    if (fits && padded / LT_MAX_PADDING <= values) return LT_OK;
+    if (fits && lt_mul_size(t->out, t->in, &weight) && padded <= weight) return LT_OK;
+    lt_error_set(err, LT_ERR_LIMIT,
+        "rank %llu for %llu rows is over %d times what its parts hold, and over the "
+        "weight's own size",
+        (unsigned long long)t->rank, (unsigned long long)t->out, LT_MAX_PADDING);
+    return lt_error_where(err, "%s: module '%s'", lt_adapter_path(z->adapter), t->name);
+}
+
 /* alpha / rank of the new module: the old ones' where they agree and it can be stored,
  * else they go into the up factor. */
 static double new_scale(const struct respelling *z, const struct target *t)
@@ -297,6 +315,7 @@ static lt_status plan_target(struct respelling *z, struct target *t, lt_error *e
 {
     lt_status st = check_slices(z, t, err);
     if (!st) st = give_columns(z, t, err);
+    if (!st) st = check_padding(z, t, err);
     if (st) return st;
     const lt_tensor *tensor = t->site->tensor;
     t->scale = new_scale(z, t);
@@ -322,41 +341,97 @@ static lt_status plan_target(struct respelling *z, struct target *t, lt_error *e
 /* ---- factors ------------------------------------------------------------------------
  */
 
-/* The slice's rows and columns of the new factors, in double. */
-static lt_status load_slice(const struct respelling *z, const struct target *t,
-    const struct slice *s, double *up, double *down, lt_error *err)
+/* Values that are written at a time. */
+#define STRIP ((size_t)1 << 18)
+
+static lt_status put_zeros(struct respelling *z, const struct target *t, lt_part part,
+    uint64_t first, uint64_t count, lt_error *err)
 {
-    const lt_module *m = lt_adapter_module(z->adapter, s->module);
-    size_t r = (size_t)m->rank, in = (size_t)m->in, rank = (size_t)t->rank;
-    double *old = lt_alloc_work(m->out * r, sizeof *old, err);
-    if (!old) return LT_ERR_NOMEM;
-    lt_status st = lt_module_load(z->adapter, m, old, down + s->columns * in, err);
-    double by = m->scale / t->scale; /* 1 where alpha holds the scale */
-    for (size_t i = 0; i < s->rows && !st; i++)
-        for (size_t j = 0; j < r; j++)
-            up[(s->at + i) * rank + s->columns + j] = by * old[(s->first + i) * r + j];
-    lt_free(old);
+    size_t most = count < STRIP ? (size_t)count : STRIP, n = 0;
+    float *zeros = lt_alloc(most, sizeof *zeros, err);
+    lt_status st = zeros ? LT_OK : LT_ERR_NOMEM;
+    for (uint64_t done = 0; done < count && !st; done += n) {
+        n = count - done < most ? (size_t)(count - done) : most;
+        st = lt_adapter_out_put_part(z->out, t->index, part, first + done, zeros, n, err);
+    }
+    lt_free(zeros);
     return st;
 }
 
-static lt_status write_target(struct respelling *z, const struct target *t, lt_error *err)
+/* The slice's rows of the new up factor, zeros beside them; up are its own rows. */
+static lt_status put_up(struct respelling *z, const struct target *t,
+    const struct slice *s, double *up, lt_error *err)
 {
-    size_t n_up = (size_t)(t->out * t->rank), n_down = (size_t)(t->rank * t->in);
-    size_t most = n_up > n_down ? n_up : n_down;
-    double *up = lt_alloc(n_up, sizeof *up, err);
-    double *down = lt_alloc(n_down, sizeof *down, err);
-    float *floats = lt_alloc_work(n_up + n_down, sizeof *floats, err);
-    lt_status st = up && down && floats && most ? LT_OK : LT_ERR_NOMEM;
-    for (size_t i = 0; i < t->n_slices && !st; i++)
-        st = load_slice(z, t, &t->slices[i], up, down, err);
-    if (!st) {
-        lt_store_f64(floats, up, LT_F32, n_up);
-        lt_store_f64(floats + n_up, down, LT_F32, n_down);
-        st = lt_adapter_out_put(z->out, t->index, floats, floats + n_up, err);
+    const lt_module *m = lt_adapter_module(z->adapter, s->module);
+    size_t r = (size_t)m->rank, rank = (size_t)t->rank, rows = (size_t)s->rows;
+    size_t most = lt_min_size(STRIP / rank + 1, rows), n = 0;
+    double by = m->scale / t->scale; /* 1 where alpha holds the scale */
+    for (size_t i = 0; i < rows * r; i++)
+        up[i] *= by;
+    float *strip = lt_alloc(most * rank, sizeof *strip, err);
+    lt_status st = strip ? LT_OK : LT_ERR_NOMEM;
+    for (size_t at = 0; at < rows && !st; at += n) {
+        n = lt_min_size(most, rows - at);
+        for (size_t i = 0; i < n; i++)
+            lt_store_f64(strip + i * rank + s->columns, up + (at + i) * r, LT_F32, r);
+        st = lt_adapter_out_put_part(
+            z->out, t->index, LT_PART_UP, (s->at + at) * rank, strip, n * rank, err);
     }
+    lt_free(strip);
+    return st;
+}
+
+static lt_status put_down(struct respelling *z, const struct target *t,
+    const struct slice *s, const double *down, lt_error *err)
+{
+    const lt_module *m = lt_adapter_module(z->adapter, s->module);
+    size_t n = (size_t)(m->rank * m->in);
+    float *floats = lt_alloc_work(n, sizeof *floats, err);
+    if (!floats) return LT_ERR_NOMEM;
+    lt_store_f64(floats, down, LT_F32, n);
+    lt_status st = lt_adapter_out_put_part(
+        z->out, t->index, LT_PART_DOWN, s->columns * t->in, floats, n, err);
     lt_free(floats);
+    return st;
+}
+
+/* has_down: an earlier slice has put the down factor. */
+static lt_status write_slice(struct respelling *z, const struct target *t,
+    const struct slice *s, bool has_down, lt_error *err)
+{
+    const lt_module *m = lt_adapter_module(z->adapter, s->module);
+    if (s->rows > m->out - s->first || m->in != t->in || m->rank > t->rank - s->columns)
+        return lt_error_set(
+            err, LT_ERR_INTERNAL, "module '%s' does not fit '%s'", m->name, t->name);
+    double *up = lt_alloc_work(m->out * m->rank, sizeof *up, err);
+    double *down = lt_alloc_work(m->rank * m->in, sizeof *down, err);
+    lt_status st =
+        up && down ? lt_module_load(z->adapter, m, up, down, err) : LT_ERR_NOMEM;
+    if (!st) st = put_up(z, t, s, up + s->first * m->rank, err);
+    if (!st && !has_down) st = put_down(z, t, s, down, err);
     lt_free(down);
     lt_free(up);
+    return st;
+}
+
+/* Slice by slice, so that no more than one old module is held. */
+static lt_status write_target(struct respelling *z, const struct target *t, lt_error *err)
+{
+    uint64_t row = 0, columns = 0;
+    lt_status st = LT_OK;
+    for (size_t i = 0; i < t->n_slices && !st; i++) {
+        const struct slice *s = &t->slices[i];
+        bool has_down = s->columns < columns;
+        st = put_zeros(z, t, LT_PART_UP, row * t->rank, (s->at - row) * t->rank, err);
+        if (!st) st = write_slice(z, t, s, has_down, err);
+        row = s->at + s->rows;
+        if (!has_down) columns += lt_adapter_module(z->adapter, s->module)->rank;
+    }
+    if (!st)
+        st = put_zeros(z, t, LT_PART_UP, row * t->rank, (t->out - row) * t->rank, err);
+    if (!st)
+        st = put_zeros(
+            z, t, LT_PART_DOWN, columns * t->in, (t->rank - columns) * t->in, err);
     return st ? lt_error_where(err, "%s", lt_adapter_path(z->adapter)) : LT_OK;
 }
 

@@ -63,3 +63,29 @@ run 3 convert lora.safetensors --to kohya --base base.safetensors -o out.safeten
 err "lora.safetensors: module 'lora_unet_double_blocks_0_img_attn_qkv' would be for the base's"
 err "whose shapes differ"
 nothing_left out.safetensors
+
+# Rows of zeros for parts that the adapter lacks are written, not held: 33 million values.
+# shellcheck disable=SC2046,SC2086
+{
+    shapes base.safetensors $flux $block.to_q.weight 1 1024 $block.to_k.weight 65536 1024 \
+        $block.to_v.weight 1 1024
+    shapes lora.safetensors $(pair $block.to_q 1 1024 512)
+}
+run 0 convert lora.safetensors --to kohya --base base.safetensors -o padded.safetensors \
+    --dtype f16 --json
+check test "$(field stdout .peak_memory_bytes)" -lt 200000000
+run 0 info -t padded.safetensors
+out "qkv.lora_up.weight	F16	[65538,512]"
+rm padded.safetensors base.safetensors
+# Where they would be all there is, there is no output.
+# shellcheck disable=SC2046,SC2086
+{
+    shapes base.safetensors $flux $block.to_q.weight 1 1 $block.to_k.weight 4000 1 \
+        $block.to_v.weight 1 1
+    shapes lora.safetensors $(pair $block.to_q 1 1 65536)
+    shapes small.safetensors $(pair $block.to_q 1 1 1)
+}
+run 5 convert lora.safetensors --to kohya --base base.safetensors -o out.safetensors
+err "lora.safetensors: module 'lora_unet_double_blocks_0_img_attn_qkv': rank 65536 for 4002 rows"
+nothing_left out.safetensors
+run 0 convert small.safetensors --to kohya --base base.safetensors -o out.safetensors
