@@ -30,6 +30,15 @@ void lt_abandon_outputs(void)
     lt_abandon_all();
 }
 
+lt_status lt_open_base(lt_store **out, const char *path, lt_error *err)
+{
+    lt_status st = lt_store_open(out, path, err);
+    if (!st) st = lt_store_usable(*out, false, err);
+    if (st || !lt_store_holds_adapter(*out)) return st;
+    lt_error_set(err, LT_ERR_MISMATCH, "is an adapter, not a base model");
+    return lt_error_where(err, "%s", path);
+}
+
 lt_status lt_notes_add(
     lt_notes *notes, const char *name, double energy, lt_error *err, const char *fmt, ...)
 {

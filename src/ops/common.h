@@ -13,6 +13,9 @@ lt_status lt_notes_add(lt_notes *notes, const char *name, double energy, lt_erro
     const char *fmt, ...) LT_PRINTF(5, 6) LT_MUST_USE;
 void lt_notes_release(lt_notes *notes);
 
+/* A model that an adapter is for: whole, harmless, and no adapter itself. */
+lt_status lt_open_base(lt_store **out, const char *path, lt_error *err) LT_MUST_USE;
+
 /* What store holds besides its tensors, which no output holds. */
 lt_status lt_notes_add_asides(
     lt_notes *notes, const lt_store *store, lt_error *err) LT_MUST_USE;

@@ -429,12 +429,7 @@ static lt_status open_all(lt_merge_run *run, lt_error *err)
 {
     const lt_merge_options *o = run->options;
     lt_status st = lt_parse_dtype(o->dtype, &run->cast, &run->dtype, err);
-    if (!st) st = lt_store_open(&run->base, o->base, err);
-    if (!st) st = lt_store_usable(run->base, false, err);
-    if (!st && lt_store_holds_adapter(run->base)) {
-        lt_error_set(err, LT_ERR_MISMATCH, "is an adapter, not a base model");
-        st = lt_error_where(err, "%s", o->base);
-    }
+    if (!st) st = lt_open_base(&run->base, o->base, err);
     if (!st) st = lt_model_new(&run->model, run->base, err);
     run->adapters = calloc(o->n_inputs + 1, sizeof(lt_adapter *));
     if (!run->adapters && !st) st = lt_error_set(err, LT_ERR_NOMEM, "out of memory");

@@ -454,7 +454,7 @@ static lt_status check_consumer(const struct respelling *z, lt_error *err)
 
 static lt_status open_base(struct respelling *z, lt_error *err)
 {
-    lt_status st = lt_store_open(&z->base.store, z->options->base, err);
+    lt_status st = lt_open_base(&z->base.store, z->options->base, err);
     if (!st) st = lt_model_new(&z->base.model, z->base.store, err);
     return st ? st : lt_alias_map_new(&z->base.aliases, z->base.model, err);
 }

@@ -139,6 +139,8 @@ nothing_left x.safetensors
 run 1 convert fused.safetensors --to diffusers --base native.safetensors -o split-native.safetensors
 err "exists"
 
+run 3 convert fused.safetensors --to diffusers --base fused.safetensors -o x.safetensors
+err "fused.safetensors: is an adapter, not a base model"
 # An adapter half of which has no place.
 check "$LORATOOL_SYNTH" "flux:d=32 h=8 n=1 s=2 i=8 c=8 p=8 g=1" -o small.safetensors
 run 3 convert fused.safetensors --to diffusers --base small.safetensors -o x.safetensors

@@ -50,7 +50,11 @@ if command -v zip >/dev/null; then
     mkdir archive && cp pickle archive/data.pkl && zip -q0r evil.pt archive
     run 0 info evil.pt
     out "os.system (1): DANGEROUS"
-    for command in convert "merge --base $testdata/mini-llm/base/model.safetensors" "resize -r 2"; do
+    base=$testdata/mini-llm/base/model.safetensors
+    lora=$testdata/mini-sd/lora.safetensors
+    for command in convert "convert --to diffusers" "convert --to diffusers $lora --base" \
+        "convert --for diffusers $lora --base" "merge --base $base" "merge $lora --base" \
+        "extract --base $base --tuned" "extract --tuned $base --base" "resize -r 2"; do
         # shellcheck disable=SC2086
         run 5 $command evil.pt -o x.safetensors
         err "evil.pt: "
