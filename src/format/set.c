@@ -85,6 +85,16 @@ static lt_status add_contents(
     return st;
 }
 
+/* A tensor that the part holds and the set has from another file, by its index. */
+static lt_status leave_out(
+    lt_store *set, const lt_part *part, const lt_tensor *t, lt_error *err)
+{
+    lt_aside a = { .what = "a second copy: the index has the tensor in another file",
+        .bytes = t->size };
+    a.path = lt_arena_printf(&set->arena, err, "%s: %s", part->file, t->name);
+    return a.path ? lt_store_add_aside(set, &a, err) : LT_ERR_NOMEM;
+}
+
 static lt_status refuse_size(const lt_store *set, lt_error *err)
 {
     lt_error_set(err, LT_ERR_LIMIT, "over %llu files", lt_limit(LT_LIMIT_SHARDS));
@@ -111,9 +121,12 @@ lt_status lt_set_add_file(lt_store *set, const char *name,
         st = lt_metadata_copy(&set->metadata, lt_store_metadata(part.store), err);
     size_t at = set->n_parts;
     set->parts[set->n_parts++] = part; /* the set closes it from here on */
-    for (size_t i = 0; i < lt_store_count(part.store) && !st; i++)
-        if (!only || only(ctx, lt_store_at(part.store, i)->name))
-            st = add_tensor(set, g->prefix, (lt_home){ at, i }, err);
+    for (size_t i = 0; i < lt_store_count(part.store) && !st; i++) {
+        const lt_tensor *t = lt_store_at(part.store, i);
+        st = !only || only(ctx, t->name)
+            ? add_tensor(set, g->prefix, (lt_home){ at, i }, err)
+            : leave_out(set, &part, t, err);
+    }
     return st ? st : add_contents(set, part.store, part.file, err);
 }
 

@@ -526,6 +526,7 @@ static lt_status copy_metadata(struct respelling *z, lt_error *err)
     lt_status st = lt_metadata_copy(to, lt_store_metadata(store), err);
     /* diffusers' copy of PEFT's config would name the old modules. */
     if (!st) lt_metadata_remove(to, "lora_adapter_metadata");
+    if (!st) st = lt_notes_add_asides(&z->report->dropped, store, err);
     return st ? st
               : lt_notes_add_metadata(
                   &z->report->dropped, lt_adapter_out_writer(z->out), store, err);

@@ -53,6 +53,23 @@ printf '{"weight_map":{"a":"-"}}' >in/model.safetensors.index.json
 run 5 info in
 err "is not the name of a file beside it"
 
+# A tensor that stands in two shards comes from the one that the index names; the other
+# copy is told.
+mkdir twice
+cp a.safetensors twice/
+make twice/both.safetensors '{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"b":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}}' xb
+printf '{"weight_map":{"a":"a.safetensors","b":"both.safetensors"}}' >twice/model.safetensors.index.json
+for out in twice.safetensors twice2/; do
+    run 0 convert twice -o $out --json
+    check test "$(field stdout '.dropped | length')" = 1
+    check test "$(field stdout '.dropped[0].name')" = "both.safetensors: a"
+    check test "$(field stdout '.dropped[0].reason')" = \
+        "a second copy: the index has the tensor in another file"
+done
+check test "$(tail -c 2 twice.safetensors)" = ab
+run 0 info twice
+out "both.safetensors: a: a second copy"
+
 # A component behind a link keeps its config; other links are told.
 mkdir pipe elsewhere other
 cp a.safetensors elsewhere/model.safetensors && echo '{}' >elsewhere/config.json

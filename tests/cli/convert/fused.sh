@@ -89,3 +89,16 @@ run 5 convert lora.safetensors --to kohya --base base.safetensors -o out.safeten
 err "lora.safetensors: module 'lora_unet_double_blocks_0_img_attn_qkv': rank 65536 for 4002 rows"
 nothing_left out.safetensors
 run 0 convert small.safetensors --to kohya --base base.safetensors -o out.safetensors
+
+# What an adapter in shards holds twice is told.
+mkdir shards
+# shellcheck disable=SC2046
+shapes shards/one.safetensors $(pair x_embedder 8 8 1)
+cp shards/one.safetensors shards/two.safetensors
+name=transformer.x_embedder
+printf '{"weight_map":{"%s":"%s","%s":"%s"}}' $name.lora_A.weight one.safetensors \
+    $name.lora_B.weight two.safetensors >shards/model.safetensors.index.json
+run 0 convert shards/model.safetensors.index.json --to kohya --base base.safetensors \
+    -o sharded.safetensors --json
+check test "$(field stdout '.dropped | length')" = 2
+check test "$(field stdout '.dropped[0].name')" = "one.safetensors: $name.lora_B.weight"
