@@ -147,6 +147,11 @@ static lt_status join(struct relaying *z, const struct passage *p, lt_error *err
     if (st) return st;
     bool alike = t->dtype == item->like->dtype && t->n_dims == item->like->n_dims
         && row_bytes(t) == row_bytes(item->like);
+    if (p->place.parts > 1 && !t->n_dims) {
+        lt_error_set(
+            err, LT_ERR_MISMATCH, "is a scalar: it is no rows of '%s'", item->name);
+        return lt_store_blame(z->store, t, err);
+    }
     if (!alike || item->n_slices == p->place.parts) {
         lt_error_set(err, LT_ERR_MISMATCH, "does not go with '%s' into '%s'",
             item->like->name, item->name);

@@ -44,6 +44,22 @@ make clip.safetensors "$four"',"transformer.resblocks.0.attn.in_proj_bias":
 {"dtype":"F4","shape":[12],"data_offsets":[168,174]}}' "${bytes}abcdef"
 run 3 convert --to diffusers clip.safetensors -o x.safetensors
 err "cannot be cut: its F4 values share bytes"
+# A bias without dimensions is no rows of a fused one.
+linear='"x_embedder.weight":{"dtype":"U8","shape":[1,1],"data_offsets":[0,1]},
+"time_text_embed.timestep_embedder.linear_1.weight":{"dtype":"U8","shape":[1,1],"data_offsets":[1,2]},
+"single_transformer_blocks.0.proj_mlp.weight":{"dtype":"U8","shape":[1,1],"data_offsets":[2,3]},
+"transformer_blocks.0.attn.add_q_proj.weight":{"dtype":"U8","shape":[1,1],"data_offsets":[3,4]},
+"transformer_blocks.0.norm1.linear.weight":{"dtype":"U8","shape":[6,1],"data_offsets":[4,10]}'
+biases=
+at=10
+for part in q k v; do
+    biases=$biases',"transformer_blocks.0.attn.to_'$part'.bias":{"dtype":"U8","shape":[],"data_offsets":['$at,$((at + 1))']}'
+    at=$((at + 1))
+done
+make scalar.safetensors "{$linear$biases}" 0123456789abc
+run 3 convert scalar.safetensors --to single -o x.safetensors
+err "scalar.safetensors: tensor 'transformer_blocks.0.attn.to_"
+err "is a scalar: it is no rows of 'double_blocks.0.img_attn.qkv.bias'"
 # Merging into a pickle that would run code, or out of one.
 printf '\200\002}q\000U\001aq\001cos\nsystem\nq\002U\001bq\003\205q\004Rq\005s.' >pickle
 if command -v zip >/dev/null; then
