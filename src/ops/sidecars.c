@@ -69,7 +69,8 @@ static lt_status copy_entry(struct walk *w, const char *folder,
                            : LT_OK;
         return copy_folder(w, inner, depth + 1, err);
     }
-    if (lt_is_weight_file(item->name)) return pass_over(w, name, err);
+    if (lt_is_weight_file(item->name) || is_part(w->store, name))
+        return pass_over(w, name, err);
     if (*w->copied >= LT_MAX_SIDECARS)
         return lt_error_set(
             err, LT_ERR_LIMIT, "over %u files beside the weights", LT_MAX_SIDECARS);

@@ -12,7 +12,8 @@ for names in "part-a.safetensors part-b.safetensors" "a.dat b.dat" "model-1-of-2
     cp a.safetensors "in/$1"
     cp b.safetensors "in/$2"
     printf '{"weight_map":{"a":"%s","b":"%s"}}' "$1" "$2" >in/model.safetensors.index.json
-    run 0 convert in -o out/
+    run 0 convert in -o out/ --json
+    check test "$(field stdout .sidecars)" = 0
     check test "$(ls out | tr '\n' ' ')" = "$(ls in | tr '\n' ' ')"
     run 0 info -t out
     check test "$(wc -l <stdout)" = 2
