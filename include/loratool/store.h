@@ -213,6 +213,8 @@ lt_metadata *lt_writer_metadata(lt_writer *writer);
 lt_status lt_writer_plan(lt_writer *writer, lt_order order, lt_error *err) LT_MUST_USE;
 size_t lt_writer_file_count(const lt_writer *writer);
 lt_metadata *lt_writer_file_metadata(lt_writer *writer, size_t file);
+/* That metadata, of one of like's files, is what a file of the output got. */
+bool lt_writer_repeats(const lt_writer *writer, const lt_metadata *metadata);
 /* False for formats that have no place for it: it is then left out. */
 bool lt_writer_holds_metadata(const lt_writer *writer, size_t file);
 

@@ -155,7 +155,8 @@ typedef struct lt_volume {
     size_t group;       /* of like */
     const char *index;  /* name of the index that lists it, relative, or NULL */
     lt_metadata *metadata;
-    uint64_t data_at; /* of the first tensor's data in data */
+    const lt_metadata *repeated; /* that of like's file which it began as, or NULL */
+    uint64_t data_at;            /* of the first tensor's data in data */
     uint64_t data_size;
     uint64_t file_size; /* after commit */
     bool hash_expected;

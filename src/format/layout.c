@@ -157,7 +157,8 @@ static lt_status add_volume(
         .count = to - from,
         .prefix_size = strlen(p->names.prefix),
         .name = lt_arena_printf(&w->arena, p->err, "%s", name),
-        .metadata = lt_arena_alloc(&w->arena, sizeof *v->metadata, p->err) };
+        .metadata = lt_arena_alloc(&w->arena, sizeof *v->metadata, p->err),
+        .repeated = metadata };
     if (!v->name || !v->metadata) return LT_ERR_NOMEM;
     for (size_t i = from; i < to; i++)
         w->volume_of[p->members[i]] = w->n_volumes;

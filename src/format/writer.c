@@ -151,6 +151,14 @@ bool lt_writer_holds_metadata(const lt_writer *w, size_t file)
     return w->volumes[file].sink->holds_metadata;
 }
 
+bool lt_writer_repeats(const lt_writer *w, const lt_metadata *metadata)
+{
+    for (size_t i = 0; i < w->n_volumes; i++)
+        if (w->volumes[i].sink->holds_metadata && w->volumes[i].repeated == metadata)
+            return true;
+    return false;
+}
+
 size_t lt_writer_file_count(const lt_writer *w)
 {
     return w->n_volumes;

@@ -2,6 +2,7 @@
 #include "ops/common.h"
 
 #include "base/abandon.h"
+#include "base/map.h"
 #include "base/pool.h"
 #include "loratool/loratool.h"
 #include "tensor/convert.h"
@@ -80,6 +81,54 @@ lt_status lt_notes_add_asides(lt_notes *notes, const lt_store *store, lt_error *
     return st;
 }
 
+/* Puts a file's entries into held or, where missing is not NULL, counts those that are
+ * not there. What "format" says is not worth a note. */
+static lt_status see_entries(lt_map *held, lt_arena *arena, const lt_metadata *meta,
+    size_t *missing, lt_error *err)
+{
+    lt_status st = LT_OK;
+    for (size_t i = 0; i < meta->count && !st; i++) {
+        const struct lt_metadata_entry *e = &meta->entries[i];
+        if (!strcmp(e->key, "format")) continue;
+        char *both = lt_arena_printf(arena, err, "%s\n%s", e->key, e->value);
+        if (!both) return LT_ERR_NOMEM;
+        if (missing)
+            *missing += lt_map_get(held, both) == LT_MAP_NONE;
+        else
+            st = lt_map_put(held, both, 0, NULL, err);
+    }
+    return st;
+}
+
+/* A model's files may say different things of it; a single output has the first one's. */
+static lt_status add_further_metadata(
+    lt_notes *notes, const lt_writer *writer, const lt_store *store, lt_error *err)
+{
+    size_t n = lt_store_file_count(store);
+    lt_map held = { 0 };
+    lt_arena arena = { 0 };
+    lt_status st =
+        n > 1 ? see_entries(&held, &arena, lt_store_metadata(store), NULL, err) : LT_OK;
+    for (size_t f = 1; f < n && !st; f++) {
+        const lt_metadata *meta = lt_store_file_metadata(store, f);
+        if (lt_writer_repeats(writer, meta))
+            st = see_entries(&held, &arena, meta, NULL, err);
+    }
+    for (size_t f = 1; f < n && !st; f++) {
+        size_t missing = 0;
+        st = see_entries(&held, &arena, lt_store_file_metadata(store, f), &missing, err);
+        if (st || !missing) continue;
+        char *name =
+            lt_arena_printf(&arena, err, "%s: __metadata__", lt_store_file(store, f));
+        st = !name ? LT_ERR_NOMEM
+                   : lt_notes_add(notes, name, 0, err,
+                       "%zu entries that the output's metadata does not have", missing);
+    }
+    lt_map_release(&held);
+    lt_arena_release(&arena);
+    return st;
+}
+
 lt_status lt_notes_add_metadata(
     lt_notes *notes, const lt_writer *writer, const lt_store *store, lt_error *err)
 {
@@ -89,9 +138,11 @@ lt_status lt_notes_add_metadata(
     bool held = true;
     for (size_t i = 0; i < lt_writer_file_count(writer); i++)
         held = held && lt_writer_holds_metadata(writer, i);
-    if (!n || held) return LT_OK;
-    return lt_notes_add(notes, "__metadata__", 0, err,
-        "%zu entries: the output's format has no place for them", n);
+    lt_status st = LT_OK;
+    if (n && !held)
+        st = lt_notes_add(notes, "__metadata__", 0, err,
+            "%zu entries: the output's format has no place for them", n);
+    return st ? st : add_further_metadata(notes, writer, store, err);
 }
 
 double lt_relative_error(double residual, double energy)

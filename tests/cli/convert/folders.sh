@@ -71,6 +71,30 @@ check test "$(tail -c 2 twice.safetensors)" = ab
 run 0 info twice
 out "both.safetensors: a: a second copy"
 
+# One file has the first one's metadata: what others say besides is told. Folders keep all.
+mkdir said
+entry='"dtype":"U8","shape":[1],"data_offsets":[0,1]'
+make said/m-1-of-3.x '{"__metadata__":{"format":"pt","by":"me"},"a":{'$entry'}}' a
+make said/m-2-of-3.x '{"__metadata__":{"format":"tf","by":"me"},"b":{'$entry'}}' b
+make said/m-3-of-3.x '{"__metadata__":{"format":"pt","by":"you","of":"it"},"c":{'$entry'}}' c
+printf '{"weight_map":{"a":"m-1-of-3.x","b":"m-2-of-3.x","c":"m-3-of-3.x"}}' \
+    >said/model.safetensors.index.json
+run 0 convert said -o said.safetensors --json
+check test "$(field stdout '.dropped | length')" = 1
+check test "$(field stdout '.dropped[0].name')" = "m-3-of-3.x: __metadata__"
+check test "$(field stdout '.dropped[0].reason')" = \
+    "2 entries that the output's metadata does not have"
+run 0 convert said -o said.pt --json
+check test "$(field stdout '.dropped | length')" = 2
+run 0 convert said -o said2/ --json
+check test "$(field stdout '.dropped | length')" = 0
+run 0 info --json said2/m-3-of-3.x
+check test "$(field stdout '.metadata | [.by, .of] | @csv')" = '"you","it"'
+run 0 convert said -o said3/ --max-shard-size 1GB --json
+check test "$(field stdout '.dropped | length')" = 1
+run 0 convert said -o said4/ --format torch --json
+check test "$(field stdout '.dropped | length')" = 2
+
 # A component behind a link keeps its config; other links are told.
 mkdir pipe elsewhere other
 cp a.safetensors elsewhere/model.safetensors && echo '{}' >elsewhere/config.json
