@@ -54,20 +54,32 @@ static lt_status prepare_ema(struct converting *c, lt_error *err)
         lt_error_set(err, LT_ERR_MISMATCH, "holds no EMA copy of its weights to use");
         return lt_error_where(err, "%s", lt_store_path(c->store));
     }
-    if (!c->ema.orphan) return LT_OK;
-    lt_error_set(
-        err, LT_ERR_MISMATCH, "is an EMA copy of no tensor of the model and its shape");
-    return lt_store_blame(c->store, c->ema.orphan, err);
+    const lt_tensor *orphan = c->ema.orphan, *second = c->ema.second;
+    if (orphan)
+        lt_error_set(err, LT_ERR_MISMATCH,
+            "is an EMA copy of no tensor of the model and its shape, or of two");
+    else if (second)
+        lt_error_set(err, LT_ERR_MISMATCH, "is a second EMA copy of '%s', beside '%s'",
+            c->ema.twice->name, c->ema.of[lt_store_index(c->store, c->ema.twice)]->name);
+    if (!orphan && !second) return LT_OK;
+    return lt_store_blame(c->store, orphan ? orphan : second, err);
+}
+
+/* A tensor of the EMA copy, unless all are kept. */
+static lt_status leave_out(struct converting *c, size_t i, lt_error *err)
+{
+    bool used = c->options->ema == LT_EMA_USE;
+    c->report->ema_dropped += !used;
+    if (!used || c->ema.is_copy[i]) return LT_OK;
+    return lt_notes_add(&c->report->dropped, lt_store_at(c->store, i)->name, 0, err,
+        "a number beside the averages, of no tensor of the model");
 }
 
 static lt_status add_tensor(struct converting *c, size_t i, lt_error *err)
 {
     const lt_tensor *t = lt_store_at(c->store, i);
     struct item *item = &c->items[c->n_items];
-    if (c->options->ema != LT_EMA_KEEP && c->ema.is_ema[i]) {
-        c->report->ema_dropped += c->options->ema == LT_EMA_DROP;
-        return LT_OK;
-    }
+    if (c->options->ema != LT_EMA_KEEP && c->ema.is_ema[i]) return leave_out(c, i, err);
     *item = (struct item){ .from = t };
     if (c->options->ema == LT_EMA_USE && c->ema.of[i]) {
         item->from = c->ema.of[i];

@@ -5,6 +5,8 @@
 
 #include <string.h>
 
+#define AMBIGUOUS (SIZE_MAX - 1)
+
 static const char *const prefixes[] = { "model_ema.", "ema.", "ema_model.",
     "ema_state_dict.", "state_dict_ema.", "model_ema_state_dict.", "params_ema.",
     "ema_params.", NULL };
@@ -41,8 +43,10 @@ static lt_status index_names(const lt_store *store, const lt_ema_map *map,
     lt_status st = LT_OK;
     for (size_t i = 0; i < lt_store_count(store) && !st; i++) {
         if (map->is_ema[i]) continue;
+        size_t found = LT_MAP_NONE;
         char *name = without_dots(arena, lt_store_at(store, i)->name, err);
-        st = name ? lt_map_put(dotless, name, i, NULL, err) : LT_ERR_NOMEM;
+        st = name ? lt_map_put(dotless, name, i, &found, err) : LT_ERR_NOMEM;
+        if (!st && found != LT_MAP_NONE) lt_map_set(dotless, name, AMBIGUOUS);
     }
     return st;
 }
@@ -56,7 +60,7 @@ static const lt_tensor *original(
     const lt_tensor *t = lt_store_find(store, stem);
     if (t) return t;
     size_t i = lt_map_get(dotless, stem);
-    return i == LT_MAP_NONE ? NULL : lt_store_at(store, i);
+    return i == LT_MAP_NONE || i == AMBIGUOUS ? NULL : lt_store_at(store, i);
 }
 
 static void match(const lt_store *store, const lt_map *dotless, lt_ema_map *map)
@@ -66,10 +70,14 @@ static void match(const lt_store *store, const lt_map *dotless, lt_ema_map *map)
         const lt_tensor *e = lt_store_at(store, i);
         const lt_tensor *t = original(store, dotless, e->name + ema_prefix(e->name));
         size_t at = t ? lt_store_index(store, t) : 0;
-        if (t && !map->is_ema[at] && same_shape(t, e)) {
-            map->mapped += !map->of[at];
+        map->is_copy[i] = t && !map->is_ema[at] && same_shape(t, e);
+        if (map->is_copy[i] && !map->of[at]) {
+            map->mapped++;
             map->of[at] = e;
-        } else if (e->count > 1 && !map->orphan) {
+        } else if (map->is_copy[i] && !map->second) {
+            map->second = e;
+            map->twice = t;
+        } else if (!map->is_copy[i] && e->count > 1 && !map->orphan) {
             map->orphan = e; /* single numbers are counters: decay, num_updates */
         }
     }
@@ -99,8 +107,9 @@ lt_status lt_ema_find(lt_ema_map *map, const lt_store *store, lt_error *err)
     lt_arena arena = { 0 };
     *map = (lt_ema_map){ 0 };
     map->is_ema = lt_alloc(n, 1, err);
+    map->is_copy = lt_alloc(n, 1, err);
     map->of = lt_alloc(n, sizeof *map->of, err);
-    if (!map->is_ema || !map->of) {
+    if (!map->is_ema || !map->is_copy || !map->of) {
         lt_ema_release(map);
         return LT_ERR_NOMEM;
     }
@@ -121,6 +130,7 @@ lt_status lt_ema_find(lt_ema_map *map, const lt_store *store, lt_error *err)
 void lt_ema_release(lt_ema_map *map)
 {
     lt_free(map->is_ema);
+    lt_free(map->is_copy);
     lt_free((void *)map->of);
     *map = (lt_ema_map){ 0 };
 }

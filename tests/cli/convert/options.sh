@@ -35,6 +35,26 @@ err "holds no EMA copy"
 make orphan.safetensors '{"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"ema.a":{"dtype":"U8","shape":[2],"data_offsets":[2,4]},"ema.b":{"dtype":"U8","shape":[2],"data_offsets":[4,6]}}' aaAABB
 run 3 convert orphan.safetensors -o no.safetensors --ema use
 err "tensor 'ema.b': is an EMA copy of no tensor"
+# A number beside the averages is told; two averages of one weight, or one of two, are refused.
+u8='"dtype":"U8","shape":[2]'
+two='"ab.weight":{'$u8',"data_offsets":[0,2]},"model_ema.abweight":{'$u8',"data_offsets":[2,4]}'
+gate='"ema.gate":{"dtype":"U8","shape":[1],"data_offsets":[4,5]}'
+make gate.safetensors "{$two,$gate}" abABg
+run 0 convert gate.safetensors -o gated.safetensors --ema use --json
+check test "$(jq -r '.dropped[].name' stdout)" = ema.gate
+check test "$(jq .ema_used stdout)" = 1
+check test "$(tail -c 2 gated.safetensors)" = AB
+run 0 convert gate.safetensors -o gateless.safetensors --ema drop --json
+check test "$(jq -c '[.ema_dropped, .dropped]' stdout)" = '[2,[]]'
+make second.safetensors "{$two,"'"ema.ab.weight":{'"$u8"',"data_offsets":[4,6]}}' abABCD
+run 3 convert second.safetensors -o no.safetensors --ema use
+err "second.safetensors: tensor '"
+err "is a second EMA copy of 'ab.weight', beside '"
+run 0 convert second.safetensors -o first.safetensors --ema drop
+make of-two.safetensors "{$two,"'"a.b.weight":{'"$u8"',"data_offsets":[4,6]},
+"x":{'"$u8"',"data_offsets":[6,8]},"ema.x":{'"$u8"',"data_offsets":[8,10]}}' abABcdxyXY
+run 3 convert of-two.safetensors -o no.safetensors --ema use
+err "tensor 'model_ema.abweight': is an EMA copy of no tensor of the model and its shape, or of two"
 run 2 convert ema.safetensors -o no.safetensors --ema maybe
 err "--ema takes keep, drop or use"
 nothing_left no.safetensors
