@@ -101,6 +101,9 @@ const lt_tensor *lt_adapter_rest(const lt_adapter *adapter, size_t index);
 lt_status lt_adapter_usable(const lt_adapter *adapter, lt_error *err) LT_MUST_USE;
 /* True for loralib's modules, whose alpha stands nowhere in the file. */
 bool lt_module_lacks_alpha(const lt_module *module);
+/* True when there are tensors of further kinds beside the module's own, which its alpha
+ * scales too; differences (.diff_b, ...) are none of these. */
+bool lt_module_shares_alpha(const lt_module *module);
 /* True for a tensor outside all modules that stands in the place of the base's own:
  * PEFT's modules_to_save and trained biases. */
 bool lt_adapter_replaces(const lt_adapter *adapter, const lt_tensor *tensor);

@@ -80,6 +80,15 @@ bool lt_module_lacks_alpha(const lt_module *m)
     return raw && !m->has_alpha && !m->part[LT_PART_SCALE];
 }
 
+bool lt_module_shares_alpha(const lt_module *m)
+{
+    const lt_kind *kind;
+    lt_part part;
+    for (size_t i = 0; i < m->n_others; i++)
+        if (lt_split_name(m->others[i]->name, &kind, &part) && kind != &full) return true;
+    return false;
+}
+
 bool lt_module_has_kernel(const lt_module *m)
 {
     const lt_tensor *down = m->part[LT_PART_DOWN];

@@ -47,7 +47,8 @@ static uint64_t min_u64(uint64_t a, uint64_t b)
 static void plan_item(struct resizing *z, struct item *item, const lt_module *m)
 {
     const lt_resize_options *o = z->options;
-    item->adds_alpha = o->alpha > 0 && !m->part[LT_PART_ALPHA]
+    bool shared = lt_module_shares_alpha(m);
+    item->adds_alpha = o->alpha > 0 && !m->part[LT_PART_ALPHA] && !shared
         && lt_dialect_holds_alpha(lt_adapter_dialect(z->adapter));
     bool keeps_alpha =
         m->part[LT_PART_ALPHA] || item->adds_alpha || lt_adapter_out_is_folder(z->out);
@@ -57,6 +58,7 @@ static void plan_item(struct resizing *z, struct item *item, const lt_module *m)
     item->dtype = z->cast ? z->dtype : m->part[LT_PART_UP]->dtype;
     item->alpha = keeps_alpha ? m->scale * (double)item->rank : (double)item->rank;
     if (keeps_alpha && o->alpha > 0) item->alpha = o->alpha;
+    if (shared && m->part[LT_PART_ALPHA]) item->alpha = m->alpha;
     /* Alpha 0 or negative cannot be divided out of the factors: they take it all. */
     if (!(item->alpha > 0)) item->alpha = (double)item->rank;
     item->alpha = (double)(float)item->alpha; /* as it is stored */
@@ -94,6 +96,15 @@ static lt_status declare_item(struct resizing *z, struct item *item, lt_error *e
     return lt_adapter_out_add(z->out, &plan, &item->out_index, err);
 }
 
+/* Others are carried over whole; so is a pair whose scale also holds for tensors beside
+ * it and could not stay. */
+static bool is_resized(const lt_module *m)
+{
+    if (!lt_kind_is_pair(m->kind)) return false;
+    if (!lt_module_shares_alpha(m)) return true;
+    return !m->part[LT_PART_SCALE] && (!m->part[LT_PART_ALPHA] || m->alpha > 0);
+}
+
 /* A module that is carried over must mean the same in the new file. */
 static lt_status check_carried(
     const struct resizing *z, const lt_module *m, lt_error *err)
@@ -109,6 +120,43 @@ static lt_status check_carried(
     return lt_error_where(err, "%s: module '%s'", lt_adapter_path(z->adapter), m->name);
 }
 
+static lt_status carry_module(struct resizing *z, const lt_module *m, lt_error *err)
+{
+    lt_status st = check_carried(z, m, err);
+    if (!st)
+        st = lt_notes_add(&z->report->skipped, m->name, 0, err,
+            "%s: carried over as it is", lt_kind_title(m->kind));
+    if (st) return st;
+    return lt_adapter_out_add_module(z->out, lt_adapter_store(z->adapter), m, err);
+}
+
+/* What stands beside the factors goes with them. */
+static lt_status carry_others(struct resizing *z, const struct item *item, lt_error *err)
+{
+    const lt_store *store = lt_adapter_store(z->adapter);
+    const lt_module *m = item->module;
+    lt_status st = LT_OK;
+    for (size_t i = 0; i < m->n_others && !st; i++) {
+        st = lt_notes_add(&z->report->skipped, m->others[i]->name, 0, err,
+            "stands beside a pair of factors: carried over as it is");
+        if (!st && !item->copied)
+            st = lt_adapter_out_add_copy(z->out, store, m->others[i], err);
+    }
+    return st;
+}
+
+static lt_status declare_module(struct resizing *z, const lt_module *m, lt_error *err)
+{
+    struct item *item = &z->items[z->n_items];
+    if (!is_resized(m)) return carry_module(z, m, err);
+    plan_item(z, item, m);
+    z->n_items++;
+    const lt_store *store = lt_adapter_store(z->adapter);
+    lt_status st = item->copied ? lt_adapter_out_add_module(z->out, store, m, err)
+                                : declare_item(z, item, err);
+    return st ? st : carry_others(z, item, err);
+}
+
 static lt_status declare(struct resizing *z, lt_error *err)
 {
     const lt_adapter *a = z->adapter;
@@ -117,22 +165,8 @@ static lt_status declare(struct resizing *z, lt_error *err)
     z->items = calloc(n + 1, sizeof *z->items);
     if (!z->items) return lt_error_set(err, LT_ERR_NOMEM, "out of memory");
     lt_status st = LT_OK;
-    for (size_t i = 0; i < n && !st; i++) {
-        const lt_module *m = lt_adapter_module(a, i);
-        struct item *item = &z->items[z->n_items];
-        if (!lt_kind_is_pair(m->kind)) {
-            st = check_carried(z, m, err);
-            if (!st)
-                st = lt_notes_add(&z->report->skipped, m->name, 0, err,
-                    "%s: carried over as it is", lt_kind_title(m->kind));
-            if (!st) st = lt_adapter_out_add_module(z->out, store, m, err);
-            continue;
-        }
-        plan_item(z, item, m);
-        st = item->copied ? lt_adapter_out_add_module(z->out, store, m, err)
-                          : declare_item(z, item, err);
-        z->n_items++;
-    }
+    for (size_t i = 0; i < n && !st; i++)
+        st = declare_module(z, lt_adapter_module(a, i), err);
     for (size_t i = 0; i < lt_adapter_rest_count(a) && !st; i++) {
         const lt_tensor *t = lt_adapter_rest(a, i);
         st = lt_notes_add(&z->report->skipped, t->name, 0, err,

@@ -50,6 +50,41 @@ check grep -q 'AAA@.*1234.*5678.*9012.*3456.*zz' carried.safetensors
 run 1 merge --base "$testdata/mini-sd/base.safetensors" loha.safetensors -o out.safetensors
 err "modules of the kind 'LyCORIS LoHa' cannot be merged"
 
+# So is what stands beside a pair of factors, whether those change or not.
+beside='{"lora_unet_x.lora_down.weight":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]},"lora_unet_x.lora_up.weight":{"dtype":"F32","shape":[2,2],"data_offsets":[16,32]},"lora_unet_x.alpha":{"dtype":"F32","shape":[],"data_offsets":[32,36]},"lora_unet_x.diff_b":{"dtype":"F32","shape":[2],"data_offsets":[36,44]},"lora_unet_x.reshape_weight":{"dtype":"U8","shape":[2],"data_offsets":[44,46]}'
+make beside.safetensors "$beside}" AAAABBBBCCCCDDDDDDDDCCCCBBBBAAAAAAAAdiffbiasRW
+for rank in 1 2; do
+    run 0 resize beside.safetensors -o beside$rank.safetensors --rank $rank --json
+    check test "$(field stdout '[.modules_skipped[].name] | join(" ")')" = \
+        "lora_unet_x.diff_b lora_unet_x.reshape_weight"
+    check test "$(field stdout '.modules_skipped[0].reason')" = \
+        "stands beside a pair of factors: carried over as it is"
+    run 0 info -t beside$rank.safetensors
+    out "lora_unet_x.reshape_weight	U8	[2]"
+    check grep -aq diffbias beside$rank.safetensors
+    check test "$(tail -c 2 beside$rank.safetensors)" = RW
+    check test "$("$LORATOOL" info --json beside$rank.safetensors | jq '.modules[].scale')" = \
+        "$("$LORATOOL" info --json beside.safetensors | jq '.modules[].scale')"
+done
+
+# The alpha scales tensors of other kinds as well: it stays for their sake.
+alpha() { "$LORATOOL" info --json "$1" | jq '.modules[].alpha'; }
+make shared.safetensors "$(echo "$beside" | sed 's/diff_b/hada_w1_a/')}" \
+    AAAABBBBCCCCDDDDDDDDCCCCBBBBAAAAAAAAdiffbiasRW
+run 0 resize shared.safetensors -o shared1.safetensors --rank 1 --alpha 4
+check test "$(alpha shared1.safetensors)" = "$(alpha shared.safetensors)"
+check grep -aq diffbias shared1.safetensors
+run 0 resize beside.safetensors -o other.safetensors --rank 1 --alpha 4
+check test "$(alpha other.safetensors)" = 4
+# One that cannot stay (negative here) leaves the module as it is.
+printf 'AAAABBBBCCCCDDDDDDDDCCCCBBBBAAAA\000\000\200\277diffbiasRW' >data
+make whole.safetensors "$(echo "$beside" | sed 's/diff_b/hada_w1_a/')}" "" && cat data >>whole.safetensors
+run 0 resize whole.safetensors -o whole1.safetensors --rank 1 --json
+check test "$(field stdout '[.modules_written, .modules_skipped[].reason] | @csv')" = \
+    '0,"LoRA: carried over as it is"'
+check test "$("$LORATOOL" info --json whole1.safetensors | jq '.modules[].rank')" = 2
+check grep -aq diffbias whole1.safetensors
+
 # ss_network_args that are no object, not JSON, or far too long stay as they are; none are
 # an empty object. (They are read as strictly as everything else.)
 pair='"lora_unet_x.lora_down.weight":{"dtype":"F32","shape":[2,1],"data_offsets":[0,8]},"lora_unet_x.lora_up.weight":{"dtype":"F32","shape":[1,2],"data_offsets":[8,16]}'
