@@ -304,9 +304,11 @@ static lt_status resize_carefully(struct job *j)
 /* ---- the fast way: from float32 factors and their Gram matrices ----------------------
  */
 
-/* The factors as they are stored, where float32 holds them exactly. */
-static bool loads_as_floats(const lt_module *m)
+/* The factors as they are stored, where float32 holds them exactly; Gram matrices, where
+ * they are not larger than those. */
+static bool fast_way_fits(const lt_module *m)
 {
+    if (m->rank > min_u64(m->out, m->in)) return false;
     return !m->part[LT_PART_MID] && m->groups <= 1 && m->part[LT_PART_UP]->dtype != LT_F64
         && m->part[LT_PART_DOWN]->dtype != LT_F64;
 }
@@ -386,20 +388,21 @@ static lt_status resize_one(void *ctx, size_t index, lt_worker *worker, lt_error
         .err = err };
     bool done = false;
     lt_status st = start_job(&j);
-    if (!st && loads_as_floats(m)) st = resize_fast(&j, &done);
+    if (!st && fast_way_fits(m)) st = resize_fast(&j, &done);
     if (!st && !done) st = resize_carefully(&j);
     lt_scratch_trim(j.scratch, z->keep);
     return st;
 }
 
 /* The careful way's: both factors in double, twice; old and new ones for their distance;
- * the new ones as they are stored; r x r matrices. */
+ * the new ones as they are stored; r x r matrices, or the product and its SVD. */
 static uint64_t need(void *ctx, size_t index)
 {
     const struct resizing *z = ctx;
     const lt_module *m = z->items[index].module;
     uint64_t r = m->rank, k = z->items[index].rank;
-    return 8 * (m->out + m->in) * (3 * r + 3 * k) + 48 * r * r;
+    uint64_t core = r > min_u64(m->out, m->in) ? 64 * m->out * m->in : 48 * r * r;
+    return 8 * (m->out + m->in) * (3 * r + 3 * k) + core;
 }
 
 static void resize_done(void *ctx, size_t index)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The careful way of lowrank_core.h: QR of both factors and the SVD of the core. */
+/* The careful way of lowrank_core.h: QR of both factors and the SVD of the core, or that
+ * of the product. */
 #include "tensor/lowrank_core.h"
 
 #include "tensor/elements.h"
@@ -8,6 +9,80 @@
 #include <float.h>
 #include <math.h>
 #include <string.h>
+
+/* Of a rank above a side the product is no larger than the factors, and its SVD is all:
+ * nothing grows with the rank. */
+static lt_status core_dense(
+    const lt_core *c, lt_split split, lt_scratch *scratch, lt_error *err)
+{
+    size_t m = c->m, n = c->n, k = c->k, p = lt_min_size(m, n);
+    double *product = lt_scratch_get(scratch, 0, m * n, sizeof *product, err);
+    double *u = lt_scratch_get(scratch, 1, m * p, sizeof *u, err);
+    double *vt = lt_scratch_get(scratch, 2, p * n, sizeof *vt, err);
+    if (!product || !u || !vt) return LT_ERR_NOMEM;
+    lt_gemm_f64(m, n, c->r, 1, (lt_matd){ c->b, c->r, false },
+        (lt_matd){ c->a, n, false }, 0, product);
+    lt_status st = lt_svd(m, n, product, u, c->sigma, vt, err);
+    if (st) return st;
+    for (size_t j = 0; j < k; j++) {
+        double s = c->sigma[j], fb = split == LT_SPLIT_SQRT ? sqrt(s) : s;
+        double fa = split == LT_SPLIT_SQRT ? sqrt(s) : 1;
+        for (size_t i = 0; i < m; i++)
+            c->b_out[i * k + j] = (float)(u[i * p + j] * fb);
+        for (size_t i = 0; i < n; i++)
+            c->a_out[j * n + i] = (float)(vt[j * n + i] * fa);
+    }
+    return LT_OK;
+}
+
+/* Rank r <= min(m, n): b a = (qb^T lb^T)(la qa), and the core is lb^T la. */
+static lt_status core_by_qr(
+    const lt_core *c, lt_split split, lt_scratch *scratch, lt_error *err)
+{
+    size_t m = c->m, n = c->n, r = c->r, k = c->k;
+    double *bt = lt_scratch_get(scratch, 0, r * m, sizeof *bt, err);
+    double *lb = lt_scratch_get(scratch, 1, r * r, sizeof *lb, err);
+    double *la = lt_scratch_get(scratch, 2, r * r, sizeof *la, err);
+    double *core = lt_scratch_get(scratch, 3, r * r, sizeof *core, err);
+    double *u = lt_scratch_get(scratch, 4, r * r, sizeof *u, err);
+    double *vt = lt_scratch_get(scratch, 5, r * r, sizeof *vt, err);
+    if (!bt || !lb || !la || !core || !u || !vt) return LT_ERR_NOMEM;
+    for (size_t i = 0; i < m; i++)
+        for (size_t j = 0; j < r; j++)
+            bt[j * m + i] = c->b[i * r + j];
+    lt_status st = lt_lq(r, m, bt, lb, err);
+    if (!st) st = lt_lq(r, n, c->a, la, err);
+    if (st) return st;
+    lt_gemm_f64(r, r, r, 1, (lt_matd){ lb, r, true }, (lt_matd){ la, r, false }, 0, core);
+    st = lt_svd(r, r, core, u, c->sigma, vt, err);
+    if (st) return st;
+    for (size_t j = 0; j < k; j++) {
+        double s = c->sigma[j], fb = split == LT_SPLIT_SQRT ? sqrt(s) : s;
+        double fa = split == LT_SPLIT_SQRT ? sqrt(s) : 1;
+        for (size_t i = 0; i < r; i++) {
+            u[i * r + j] *= fb;
+            vt[j * r + i] *= fa;
+        }
+    }
+    double *out = lt_scratch_get(scratch, 6, (m > n ? m : n) * k, sizeof *out, err);
+    if (!out) return LT_ERR_NOMEM;
+    lt_gemm_f64(m, k, r, 1, (lt_matd){ bt, m, true }, (lt_matd){ u, r, false }, 0, out);
+    lt_narrow(c->b_out, out, m * k);
+    lt_gemm_f64(
+        k, n, r, 1, (lt_matd){ vt, r, false }, (lt_matd){ c->a, n, false }, 0, out);
+    lt_narrow(c->a_out, out, k * n);
+    return LT_OK;
+}
+
+lt_status lt_lowrank_core(
+    const lt_core *c, lt_split split, lt_scratch *scratch, lt_error *err)
+{
+    size_t side = lt_min_size(c->m, c->n), most = lt_min_size(side, c->r);
+    if (c->k < 1 || c->k > most)
+        return lt_error_set(err, LT_ERR_ARG, "rank %zu of %zu", c->k, most);
+    if (c->r > side) return core_dense(c, split, scratch, err);
+    return core_by_qr(c, split, scratch, err);
+}
 
 /* Orthogonal-times-small form of x (r rows of length n): rows becomes orthonormal rows
  * (p x n), l the r x p factor with x = l rows; p = min(r, n). */
@@ -19,48 +94,6 @@ static lt_status reduce(size_t r, size_t n, double *x, double *l, lt_error *err)
     memset(x, 0, n * n * sizeof *x);
     for (size_t i = 0; i < n; i++)
         x[i * n + i] = 1;
-    return LT_OK;
-}
-
-lt_status lt_lowrank_core(
-    const lt_core *c, lt_split split, lt_scratch *scratch, lt_error *err)
-{
-    size_t m = c->m, n = c->n, r = c->r, k = c->k;
-    size_t pb = lt_min_size(r, m), pa = lt_min_size(r, n), p = lt_min_size(pb, pa);
-    if (k < 1 || k > p) return lt_error_set(err, LT_ERR_ARG, "rank %zu of %zu", k, p);
-    double *bt = lt_scratch_get(scratch, 0, r * m, sizeof *bt, err);
-    double *lb = lt_scratch_get(scratch, 1, r * pb, sizeof *lb, err);
-    double *la = lt_scratch_get(scratch, 2, r * pa, sizeof *la, err);
-    double *core = lt_scratch_get(scratch, 3, pb * pa, sizeof *core, err);
-    double *u = lt_scratch_get(scratch, 4, pb * p, sizeof *u, err);
-    double *vt = lt_scratch_get(scratch, 5, p * pa, sizeof *vt, err);
-    if (!bt || !lb || !la || !core || !u || !vt) return LT_ERR_NOMEM;
-    for (size_t i = 0; i < m; i++)
-        for (size_t j = 0; j < r; j++)
-            bt[j * m + i] = c->b[i * r + j];
-    lt_status st = reduce(r, m, bt, lb, err);
-    if (!st) st = reduce(r, n, c->a, la, err);
-    if (st) return st;
-    /* b a = (qb^T lb^T)(la qa): the core is lb^T la */
-    lt_gemm_f64(
-        pb, pa, r, 1, (lt_matd){ lb, pb, true }, (lt_matd){ la, pa, false }, 0, core);
-    st = lt_svd(pb, pa, core, u, c->sigma, vt, err);
-    if (st) return st;
-    for (size_t j = 0; j < k; j++) {
-        double s = c->sigma[j], fb = split == LT_SPLIT_SQRT ? sqrt(s) : s;
-        double fa = split == LT_SPLIT_SQRT ? sqrt(s) : 1;
-        for (size_t i = 0; i < pb; i++)
-            u[i * p + j] *= fb;
-        for (size_t i = 0; i < pa; i++)
-            vt[j * pa + i] *= fa;
-    }
-    double *out = lt_scratch_get(scratch, 6, (m > n ? m : n) * k, sizeof *out, err);
-    if (!out) return LT_ERR_NOMEM;
-    lt_gemm_f64(m, k, pb, 1, (lt_matd){ bt, m, true }, (lt_matd){ u, p, false }, 0, out);
-    lt_narrow(c->b_out, out, m * k);
-    lt_gemm_f64(
-        k, n, pa, 1, (lt_matd){ vt, pa, false }, (lt_matd){ c->a, n, false }, 0, out);
-    lt_narrow(c->a_out, out, k * n);
     return LT_OK;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The best rank-k factors of a product of factors, b (m x r) times a (r x n), and how far
- * two such products lie apart, through r x r matrices: never the m x n product.
+ * two such products lie apart, through r x r matrices; through the m x n product only
+ * where that is the smaller one.
  *
  * The fast way works on the Gram matrices Gb = b^T b and Ga = a a^T, summed in double
  * from float32 factors, whose products are exact there. With Ga = L L^T (Cholesky) a = L
@@ -19,7 +20,9 @@
  * Where the one is not small against the discarded energy, or the other not against the
  * product itself, the caller is told and takes the careful way, QR of both factors and
  * the SVD of the core, backward stable and several times slower: zero and exactly
- * low-rank factors, ranks above a side, spectra steeper than about 1e-6.
+ * low-rank factors, spectra steeper than about 1e-6. A rank above a side is for the
+ * careful way alone, which takes the SVD of the product then: memory follows the sides
+ * and the factors, whatever the rank.
  *
  * A rough start costs half: Gram matrices from runs of 128 products in float32, doubles
  * taking the sums of runs, and eigenvectors in float32, with Rayleigh quotients in double
@@ -58,7 +61,8 @@
 
 #include <stdbool.h>
 
-/* scale * b a, with finite factors. */
+/* scale * b a, with finite factors. The functions for it need r x r matrices: r should
+ * not be above min(m, n). */
 typedef struct lt_product {
     const float *b, *a; /* m x r and r x n */
     size_t m, n, r;
@@ -100,7 +104,8 @@ lt_status lt_grams_distance(const lt_grams *g, const lt_product *p, const lt_pro
     double *distance, bool *sure, lt_scratch *scratch, lt_error *err) LT_MUST_USE;
 
 /* The careful way: factors b (m x r), a (r x n) in double → the best rank-k pair of their
- * product by QR of both and the SVD of the core. Destroys b and a. sigma gets min(m, n,
+ * product by QR of both and the SVD of the core, or by that of the product where r is
+ * above a side. Destroys b and a. sigma gets min(m, n,
  * r) values: the whole spectrum. Uses slots 0..7 of scratch. */
 typedef struct lt_core {
     double *b; /* m x r in; holds work data on return */

@@ -244,6 +244,34 @@ static void test_shapes(void)
     check_one(50, 40, 1, 1, PLAIN, 1, FAST);
 }
 
+/* The careful way's memory follows the sides and the factors, not the rank's square. */
+static void test_high_rank(void)
+{
+    enum { M = 3, N = 1024, R = 1024, K = 2 };
+    struct example e = { .m = M, .n = N, .r = R, .scale = 1 };
+    float b[M * K], a[K * N];
+    double sigma[M];
+    uint64_t memory = 0;
+    lt_scratch scratch = { 0 };
+    make(&e, PLAIN);
+    lt_core core = { e.b, e.a, M, N, R, K, b, a, sigma };
+    CHECK(!lt_lowrank_core(&core, LT_SPLIT_SQRT, &scratch, NULL));
+    CHECK(distance(&e, b, a, K, 1) <= 1.001 * tail(&e, K));
+    for (int i = 0; i < M; i++)
+        CHECK(fabs(sigma[i] / e.sigma[i] - 1) < 1e-12);
+    for (int i = 0; i < LT_SCRATCH_SLOTS; i++)
+        memory += scratch.size[i];
+    CHECK(memory < 1 << 20); /* one R x R matrix is 8 MiB */
+    lt_scratch_release(&scratch);
+    drop(&e);
+    check_one(3, 900, 40, 2, PLAIN, 1, EITHER); /* between the sides */
+    check_one(900, 3, 40, 3, GRADED, 1, EITHER);
+    check_one(20, 30, 31, 7, STEEP, 1, EITHER);
+    check_one(20, 30, 64, 20, LOPSIDED, 1, EITHER);
+    check_one(20, 30, 64, 5, ZERO, 1, CAREFUL);
+    check_one(20, 30, 64, 5, TWINS, 1, EITHER);
+}
+
 static void test_scales(void)
 {
     static const double scales[] = { 0.5, -3, 1e-12, 1e12 };
@@ -362,8 +390,8 @@ static void test_cancelling(void)
 
 int main(void)
 {
-    static const unit_test tests[] = { TEST(test_shapes), TEST(test_scales),
-        TEST(test_shifted), TEST(test_singular), TEST(test_steep), TEST(test_rough),
-        TEST(test_cancelling) };
+    static const unit_test tests[] = { TEST(test_shapes), TEST(test_high_rank),
+        TEST(test_scales), TEST(test_shifted), TEST(test_singular), TEST(test_steep),
+        TEST(test_rough), TEST(test_cancelling) };
     return RUN_TESTS(tests);
 }

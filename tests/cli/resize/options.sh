@@ -85,6 +85,17 @@ check test "$(field stdout '[.modules_written, .modules_skipped[].reason] | @csv
 check test "$("$LORATOOL" info --json whole1.safetensors | jq '.modules[].rank')" = 2
 check grep -aq diffbias whole1.safetensors
 
+# A rank far above the sides asks for little memory, for the layer is small.
+make deep.safetensors '{"lora_unet_x.lora_down.weight":{"dtype":"F8_E4M3","shape":[8192,1],"data_offsets":[0,8192]},"lora_unet_x.lora_up.weight":{"dtype":"F8_E4M3","shape":[1,8192],"data_offsets":[8192,16384]}}' \
+    "$(printf '%016384d' 0)"
+for memory in "" 100MB; do
+    run 0 resize deep.safetensors -f -o shallow.safetensors --rank 1 -j 1 --dtype f32 --json \
+        ${memory:+--memory $memory}
+    check test "$(field stdout '.peak_memory_bytes < 100e6 and .error < 1e-6')" = true
+    # '0' is 0.5: the product is 8192 / 4, and its root 45.25 on both sides.
+    check test "$(tail -c 4 shallow.safetensors | od -An -tf4 | tr -d ' ')" = 45.254833
+done
+
 # ss_network_args that are no object, not JSON, or far too long stay as they are; none are
 # an empty object. (They are read as strictly as everything else.)
 pair='"lora_unet_x.lora_down.weight":{"dtype":"F32","shape":[2,1],"data_offsets":[0,8]},"lora_unet_x.lora_up.weight":{"dtype":"F32","shape":[1,2],"data_offsets":[8,16]}'
