@@ -288,14 +288,20 @@ static lt_status check_converged(int info, lt_error *err)
     return lt_error_set(err, LT_ERR_NUMERIC, "the eigenvalue solver did not converge");
 }
 
+/* LAPACK counts work space in int: asked how much it needs, dsyevd answers with what an
+ * overflow leaves of 1 + 6 n + 2 n^2. */
+static bool eig_counts_fit(size_t n)
+{
+    return n <= INT_MAX / 8 && 1 + 6 * (uint64_t)n + 2 * (uint64_t)n * n <= INT_MAX;
+}
+
 lt_status lt_eig_sym(size_t n, double *a, double *w, lt_error *err)
 {
     if (n == 0) return LT_OK;
-    if (n > INT_MAX / 8) return too_large(n, err);
+    if (!eig_counts_fit(n)) return too_large(n, err);
     int in = (int)n, info = 0, lwork = -1, liwork = -1, isize = 0;
     double size = 0;
     blas.dsyevd_("V", "U", &in, a, &in, w, &size, &lwork, &isize, &liwork, &info);
-    if (size >= INT_MAX) return too_large(n, err);
     lwork = (int)size;
     liwork = isize;
     double *work = lt_alloc_work((uint64_t)lwork, sizeof *work, err);
@@ -372,18 +378,26 @@ static int run_gesvd(int m, int n, int p, double *a, double *u, double *s, doubl
     return info;
 }
 
+/* The same for dgesdd: 4 p^2 + 7 p by its manual, or blocks of up to 64 of both sides.
+ * dgesvd needs less. */
+static bool svd_counts_fit(size_t m, size_t n)
+{
+    uint64_t p = m < n ? m : n;
+    if (m > INT_MAX / 64 || n > INT_MAX / 64) return false;
+    return 4 * p * p + 7 * p + 64 * ((uint64_t)m + n) <= INT_MAX;
+}
+
 lt_status lt_svd(
     size_t m, size_t n, double *a, double *u, double *s, double *vt, lt_error *err)
 {
     size_t p = m < n ? m : n;
     if (p == 0) return LT_OK;
-    if (m > INT_MAX / 64 || n > INT_MAX / 64) return too_large(m > n ? m : n, err);
+    if (!svd_counts_fit(m, n)) return too_large(m > n ? m : n, err);
     int im = (int)m, in = (int)n, ip = (int)p;
     double want_sdd = 0, want_svd = 0;
     run_gesdd(im, in, ip, a, u, s, vt, &want_sdd, -1, NULL);
     run_gesvd(im, in, ip, a, u, s, vt, &want_svd, -1);
     double want = want_sdd > want_svd ? want_sdd : want_svd;
-    if (want >= INT_MAX) return too_large(p, err);
     double *copy = lt_alloc_work((uint64_t)m * n, sizeof *copy, err);
     double *work = lt_alloc_work((uint64_t)want, sizeof *work, err);
     int *iwork = lt_alloc_work(8 * (uint64_t)p, sizeof *iwork, err);

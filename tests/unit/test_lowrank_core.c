@@ -388,10 +388,27 @@ static void test_cancelling(void)
         lt_free(all[i]);
 }
 
+/* Sides whose work space LAPACK cannot count are refused before anything is read: at
+ * 40000 it asks for 1,360,000 numbers and writes 3,200,240,001. */
+static void test_sides(void)
+{
+    double x = 1, u = 0, s = 0, vt = 0;
+    float f = 1, w = 0;
+    CHECK(lt_eig_sym(32767, &x, &s, NULL) == LT_ERR_LIMIT);
+    CHECK(lt_eig_sym(40000, &x, &s, NULL) == LT_ERR_LIMIT);
+    CHECK(lt_eig_sym(SIZE_MAX, &x, &s, NULL) == LT_ERR_LIMIT);
+    CHECK(lt_eig_sym_f32(40000, &f, &w, NULL) == LT_ERR_LIMIT);
+    CHECK(lt_svd(24000, 24000, &x, &u, &s, &vt, NULL) == LT_ERR_LIMIT);
+    CHECK(lt_svd(40000, 50000, &x, &u, &s, &vt, NULL) == LT_ERR_LIMIT);
+    CHECK(lt_svd(1, SIZE_MAX, &x, &u, &s, &vt, NULL) == LT_ERR_LIMIT);
+    CHECK(!lt_eig_sym(1, &x, &s, NULL) && s == 1);
+    CHECK(!lt_svd(1, 1, &x, &u, &s, &vt, NULL) && s == 1);
+}
+
 int main(void)
 {
     static const unit_test tests[] = { TEST(test_shapes), TEST(test_high_rank),
         TEST(test_scales), TEST(test_shifted), TEST(test_singular), TEST(test_steep),
-        TEST(test_rough), TEST(test_cancelling) };
+        TEST(test_rough), TEST(test_cancelling), TEST(test_sides) };
     return RUN_TESTS(tests);
 }
