@@ -12,16 +12,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_VIEWS 4
-
 struct lt_adapter {
     lt_store *store;
     char *path, *config_text;
     lt_peft_config config; /* when config_text */
     struct view {
-        const char *prefix;
+        const char *prefix; /* of module names: "unet." */
         lt_peft_config config;
-    } views[MAX_VIEWS]; /* of diffusers' lora_adapter_metadata */
+    } views[LT_MAX_COMPONENT_CONFIGS]; /* of diffusers' lora_adapter_metadata */
     size_t n_views;
     lt_arena arena;
     lt_module *modules;
@@ -165,26 +163,31 @@ static lt_status read_scalar(
     return st ? lt_store_blame(a->store, t, err) : LT_OK;
 }
 
-/* From PEFT's config, or from diffusers' metadata for the part the name starts with. */
-static lt_status scale_from_config(const lt_adapter *a, lt_module *m, lt_error *err)
+/* PEFT's config, or that of diffusers' metadata for the part the name starts with; NULL
+ * when there is none. *path: the module's name in it. */
+static const lt_peft_config *config_of(
+    const lt_adapter *a, const lt_module *m, const char **path)
 {
     static const char wrapper[] = "base_model.model.";
-    const char *path = m->name;
-    if (!strncmp(path, wrapper, sizeof wrapper - 1)) path += sizeof wrapper - 1;
-    if (a->config_text) {
-        if (a->config.refusal[0]) return LT_OK; /* nothing will be computed from it */
-        m->has_alpha = true;
-        return lt_peft_config_scale(&a->config, path, m->rank, &m->alpha, &m->scale, err);
-    }
+    size_t n = sizeof wrapper - 1;
+    *path = strncmp(m->name, wrapper, n) ? m->name : m->name + n;
+    if (a->config_text) return &a->config;
     for (size_t i = 0; i < a->n_views; i++) {
-        const struct view *v = &a->views[i];
-        size_t n = strlen(v->prefix);
-        if (strncmp(m->name, v->prefix, n)) continue;
-        m->has_alpha = true;
-        return lt_peft_config_scale(
-            &v->config, m->name + n, m->rank, &m->alpha, &m->scale, err);
+        n = strlen(a->views[i].prefix);
+        *path = m->name + n;
+        if (!strncmp(m->name, a->views[i].prefix, n)) return &a->views[i].config;
     }
-    return LT_OK;
+    return NULL;
+}
+
+static lt_status scale_from_config(const lt_adapter *a, lt_module *m, lt_error *err)
+{
+    const char *path;
+    const lt_peft_config *config = config_of(a, m, &path);
+    /* After a refusal nothing will be computed from it. */
+    if (!config || config->refusal[0]) return LT_OK;
+    m->has_alpha = true;
+    return lt_peft_config_scale(config, path, m->rank, &m->alpha, &m->scale, err);
 }
 
 static lt_status finish_module(lt_adapter *a, lt_module *m, lt_error *err)
@@ -237,21 +240,38 @@ static lt_status guess_family(lt_adapter *a, lt_error *err)
     return LT_OK;
 }
 
-/* diffusers' lora_adapter_metadata, one config for each part of the pipeline. */
+/* The config whose fields begin with the first size bytes of key, if it is a new one. */
+static lt_status add_view(
+    lt_adapter *a, const lt_json *json, const char *key, size_t size, lt_error *err)
+{
+    for (size_t i = 0; i < a->n_views; i++)
+        if (strlen(a->views[i].prefix) == size && !memcmp(a->views[i].prefix, key, size))
+            return LT_OK;
+    if (a->n_views == LT_MAX_COMPONENT_CONFIGS)
+        return lt_error_set(err, LT_ERR_LIMIT, "describes more than %d components",
+            LT_MAX_COMPONENT_CONFIGS);
+    struct view *v = &a->views[a->n_views];
+    v->prefix = lt_arena_strndup(&a->arena, key, size, err);
+    if (!v->prefix) return LT_ERR_NOMEM;
+    lt_status st = lt_peft_config_view(&v->config, json, v->prefix, err);
+    if (!st) a->n_views++;
+    return st;
+}
+
+/* diffusers' lora_adapter_metadata, one config for each part of the pipeline, whatever
+ * that is called: "unet.r", "transformer_2.r". */
 static lt_status read_metadata(lt_adapter *a, lt_error *err)
 {
-    static const char *const prefixes[MAX_VIEWS] = { "unet.", "text_encoder.",
-        "text_encoder_2.", "transformer." };
     const char *text =
         lt_metadata_get(lt_store_metadata(a->store), "lora_adapter_metadata");
     lt_json json = { 0 };
     lt_status st = text ? lt_json_parse(&json, text, strlen(text), 0, err) : LT_OK;
-    for (size_t i = 0; i < MAX_VIEWS && text && !st; i++) {
-        struct view *v = &a->views[a->n_views];
-        bool found = false;
-        v->prefix = prefixes[i];
-        st = lt_peft_config_view(&v->config, &json, prefixes[i], &found, err);
-        if (!st && found) a->n_views++;
+    const cJSON *item;
+    cJSON_ArrayForEach(item, json.root)
+    {
+        const char *dot = item->string ? strrchr(item->string, '.') : NULL;
+        if (st || !dot || dot == item->string) continue;
+        st = add_view(a, &json, item->string, (size_t)(dot - item->string) + 1, err);
     }
     lt_json_release(&json);
     return st ? lt_error_where(err, "%s: metadata lora_adapter_metadata", a->path)
@@ -512,9 +532,14 @@ lt_status lt_adapter_usable(const lt_adapter *adapter, lt_error *err)
 {
     lt_status st = lt_store_usable(adapter->store, false, err);
     if (st) return st;
-    if (!adapter->config_text || !adapter->config.refusal[0]) return LT_OK;
-    lt_error_set(err, LT_ERR_UNSUPPORTED, "%s", adapter->config.refusal);
-    return lt_error_where(err, "%s", adapter->path);
+    for (size_t i = 0; i < adapter->n_modules; i++) {
+        const char *path;
+        const lt_peft_config *config = config_of(adapter, &adapter->modules[i], &path);
+        if (!config || !config->refusal[0]) continue;
+        lt_error_set(err, LT_ERR_UNSUPPORTED, "%s", config->refusal);
+        return lt_error_where(err, "%s", adapter->path);
+    }
+    return LT_OK;
 }
 
 bool lt_adapter_replaces(const lt_adapter *a, const lt_tensor *tensor)

@@ -103,10 +103,9 @@ typedef struct lt_peft_config {
  * refusal. */
 lt_status lt_peft_config_parse(
     lt_peft_config *config, const char *text, size_t size, lt_error *err) LT_MUST_USE;
-/* diffusers' lora_adapter_metadata: the same fields behind "<component>.". *found is
- * false when the object has none for that prefix. */
+/* diffusers' lora_adapter_metadata: the same fields, in an object, behind a prefix. */
 lt_status lt_peft_config_view(lt_peft_config *config, const lt_json *json,
-    const char *prefix, bool *found, lt_error *err) LT_MUST_USE;
+    const char *prefix, lt_error *err) LT_MUST_USE;
 void lt_peft_config_release(lt_peft_config *config);
 
 /* Scale of a module of that rank: alpha / r or alpha / sqrt(r), patterns applied. path is

@@ -22,13 +22,13 @@ struct fields {
  * readers the first). */
 static const cJSON *field(const struct fields *f, const char *name, bool *doubled)
 {
-    char key[160];
+    size_t size = strlen(f->prefix);
     const cJSON *item, *hit = NULL;
-    snprintf(key, sizeof key, "%s%s", f->prefix, name);
     *doubled = false;
     cJSON_ArrayForEach(item, f->object)
     {
-        if (!item->string || strcmp(item->string, key)) continue;
+        if (!item->string || strncmp(item->string, f->prefix, size)) continue;
+        if (strcmp(item->string + size, name)) continue;
         *doubled = hit != NULL;
         hit = item;
     }
@@ -173,15 +173,14 @@ lt_status lt_peft_config_parse(
     return st;
 }
 
-lt_status lt_peft_config_view(lt_peft_config *c, const lt_json *json, const char *prefix,
-    bool *found, lt_error *err)
+lt_status lt_peft_config_view(
+    lt_peft_config *c, const lt_json *json, const char *prefix, lt_error *err)
 {
     struct fields f = { json->root, prefix, err };
-    bool doubled;
     *c = (lt_peft_config){ 0 };
-    *found = cJSON_IsObject(json->root)
-        && (field(&f, "r", &doubled) || field(&f, "lora_alpha", &doubled));
-    return *found ? read_fields(c, &f) : LT_OK;
+    lt_status st = read_fields(c, &f);
+    if (!st) find_refusal(c, &f);
+    return st;
 }
 
 void lt_peft_config_release(lt_peft_config *c)

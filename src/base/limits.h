@@ -66,6 +66,8 @@
 #define LT_MAX_PADDING 64
 /* Elements of a convolution's kernel; 7 x 7 x 7 has 343. */
 #define LT_MAX_KERNEL 1024
+/* Components of a pipeline that diffusers' metadata gives a config each. */
+#define LT_MAX_COMPONENT_CONFIGS 8
 /* Patterns in PEFT configs. */
 #define LT_MAX_PATTERN_SIZE 2048
 #define LT_MAX_PATTERN_DEPTH 16

@@ -16,6 +16,43 @@ for rank in 1 2; do
     check test -z "$(grep lora_adapter_metadata stdout)"
 done
 
+# Every component has its own, whatever it is called, and defaults are PEFT's.
+component() { # NAME METADATA
+    make component.safetensors "{\"__metadata__\":{\"lora_adapter_metadata\":\"{$2}\"},\"$1.x.lora_A.weight\":{\"dtype\":\"F32\",\"shape\":[1,1],\"data_offsets\":[0,4]},\"$1.x.lora_B.weight\":{\"dtype\":\"F32\",\"shape\":[1,1],\"data_offsets\":[4,8]}}" AAAAAAAA
+}
+for name in text_encoder text_encoder_2 text_encoder_3 transformer transformer_2 new_one; do
+    component $name "\\\"unet.r\\\":2,\\\"$name.r\\\":1,\\\"$name.lora_alpha\\\":4"
+    run 0 info component.safetensors
+    out "scale     4 (1)"
+    run 0 resize component.safetensors -f -o one.safetensors --rank 1
+    # 12.08 times the root of 4
+    check test "$(tail -c 4 one.safetensors | od -An -tf4 | tr -d ' ')" = 24.156862
+    run 0 info -m one.safetensors
+    check test -z "$(grep lora_adapter_metadata stdout)"
+done
+component unet '\"unet.rank_pattern\":{\"x\":1},\"unet.alpha_pattern\":{\"x\":2}'
+run 0 info component.safetensors
+out "scale     2 (1)"
+component unet '\"unet.lora_alpha\":4'
+run 3 info component.safetensors
+err "gives 'x' rank 8, its factors have 1"
+component unet "$(printf '\\"c%d.r\\":1,' 1 2 3 4 5 6 7)\\\"unet.r\\\":1"
+run 0 info component.safetensors
+component unet "$(printf '\\"c%d.r\\":1,' 1 2 3 4 5 6 7 8)\\\"unet.r\\\":1"
+run 5 info component.safetensors
+err "component.safetensors: metadata lora_adapter_metadata: describes more than 8 components"
+# What a folder's config forbids, this one forbids its modules.
+component unet '\"unet.peft_type\":\"LOHA\"'
+run 0 info component.safetensors
+run 1 resize component.safetensors -o refused.safetensors --rank 1
+err "component.safetensors: peft_type LOHA is not supported, only LORA"
+component unet '\"unet.r\":1,\"unet.init_lora_weights\":\"pissa_niter_4\"'
+run 1 resize component.safetensors -o refused.safetensors --rank 1
+err "component.safetensors: it was initialised by 'pissa_niter_4', which changes the base's weights"
+nothing_left refused.safetensors
+component unet '\"unet.r\":1,\"vae.peft_type\":\"LOHA\"'
+run 0 resize component.safetensors -o allowed.safetensors --rank 1
+
 # A PEFT folder's tensor file is no place for factors that its config does not describe.
 cp -r "$testdata/mini-llm/lora" folder
 run 0 resize folder -o folder/adapter_model.safetensors --rank 4 -f
