@@ -7,6 +7,7 @@
 #include "tensor/linalg.h"
 #include "tensor/lowrank_core.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,7 +45,25 @@ static uint64_t min_u64(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
-static void plan_item(struct resizing *z, struct item *item, const lt_module *m)
+static bool fits_float(double x)
+{
+    return x == 0 || (fabs(x) <= FLT_MAX && (float)x != 0);
+}
+
+/* Both are float32 for whoever reads the output, and the factors are divided by them. */
+static lt_status check_scale(
+    const struct resizing *z, const struct item *item, lt_error *err)
+{
+    const lt_module *m = item->module;
+    bool scale = !fits_float(m->scale);
+    if (!scale && fits_float(item->alpha)) return LT_OK;
+    lt_error_set(err, LT_ERR_NUMERIC, "%s of %g is beyond what F32 holds",
+        scale ? "its scale (alpha / rank)" : "its alpha", scale ? m->scale : item->alpha);
+    return lt_error_where(err, "%s: module '%s'", lt_adapter_path(z->adapter), m->name);
+}
+
+static lt_status plan_item(
+    struct resizing *z, struct item *item, const lt_module *m, lt_error *err)
 {
     const lt_resize_options *o = z->options;
     bool shared = lt_module_shares_alpha(m);
@@ -61,6 +80,7 @@ static void plan_item(struct resizing *z, struct item *item, const lt_module *m)
     if (shared && m->part[LT_PART_ALPHA]) item->alpha = m->alpha;
     /* Alpha 0 or negative cannot be divided out of the factors: they take it all. */
     if (!(item->alpha > 0)) item->alpha = (double)item->rank;
+    if (check_scale(z, item, err)) return LT_ERR_NUMERIC;
     item->alpha = (double)(float)item->alpha; /* as it is stored */
     item->scale = item->alpha / (double)item->rank;
     bool same_dtype = item->dtype == m->part[LT_PART_UP]->dtype
@@ -70,6 +90,7 @@ static void plan_item(struct resizing *z, struct item *item, const lt_module *m)
                                                        : item->scale == m->scale;
     item->copied =
         item->rank == m->rank && same_dtype && same_scale && !m->part[LT_PART_SCALE];
+    return LT_OK;
 }
 
 static lt_status declare_item(struct resizing *z, struct item *item, lt_error *err)
@@ -149,11 +170,12 @@ static lt_status declare_module(struct resizing *z, const lt_module *m, lt_error
 {
     struct item *item = &z->items[z->n_items];
     if (!is_resized(m)) return carry_module(z, m, err);
-    plan_item(z, item, m);
+    lt_status st = plan_item(z, item, m, err);
+    if (st) return st;
     z->n_items++;
     const lt_store *store = lt_adapter_store(z->adapter);
-    lt_status st = item->copied ? lt_adapter_out_add_module(z->out, store, m, err)
-                                : declare_item(z, item, err);
+    st = item->copied ? lt_adapter_out_add_module(z->out, store, m, err)
+                      : declare_item(z, item, err);
     return st ? st : carry_others(z, item, err);
 }
 
@@ -234,11 +256,23 @@ static lt_status start_job(struct job *j)
     return j->up && j->down && j->sigma && j->cast ? LT_OK : LT_ERR_NOMEM;
 }
 
+static const char *input_of(const struct job *j)
+{
+    return lt_adapter_path(j->z->adapter);
+}
+
+static lt_status blame(const struct job *j)
+{
+    return lt_error_where(j->err, "%s: module '%s'", input_of(j), j->m->name);
+}
+
 /* Writes the new factors; up and down become what was stored. */
 static lt_status put(struct job *j)
 {
     lt_status st =
         lt_adapter_out_put(j->z->out, j->item->out_index, j->up, j->down, j->err);
+    /* Of others it is the output that is at fault. */
+    if (st == LT_ERR_NUMERIC) return lt_error_where(j->err, "%s", input_of(j));
     if (st) return st;
     lt_round_to(j->up, j->out * j->k, j->item->dtype, j->cast);
     lt_round_to(j->down, j->k * j->in, j->item->dtype, j->cast);
@@ -289,7 +323,7 @@ static lt_status resize_carefully(struct job *j)
     lt_core core = { d.work_up, d.work_down, j->out, j->in, j->r, j->k, j->up, j->down,
         j->sigma };
     st = lt_lowrank_core(&core, j->split, j->scratch, j->err);
-    if (st) return lt_error_where(j->err, "module '%s'", j->m->name);
+    if (st) return blame(j);
     size_t spectrum = (size_t)min_u64(j->r, min_u64(j->out, j->in));
     double all = sum_squares(j->sigma, spectrum);
     j->result->retained = all > 0 ? sum_squares(j->sigma, j->k) / all : 1;
@@ -355,7 +389,8 @@ static lt_status resize_fast(struct job *j, bool *sure)
     lt_truncation t = { j->k, j->split, j->up_times, j->down_times, j->up, j->down,
         j->sigma };
     st = lt_grams_truncate(&grams, &old, &t, sure, j->scratch, j->err);
-    if (st || !*sure) return st;
+    if (st) return blame(j);
+    if (!*sure) return LT_OK;
     result->energy = grams.energy; /* which may have been summed again */
     if (j->k < j->r) result->retained = sum_squares(j->sigma, j->k) / grams.energy;
     st = put(j);

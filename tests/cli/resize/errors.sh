@@ -22,3 +22,41 @@ cp "$lora" out.safetensors
 run 1 resize "$lora" -o out.safetensors --rank 2
 err "the output exists"
 same out.safetensors "$lora"
+
+# Numbers that float32 does not hold are told as what they are: alphas (F64 here), scales of
+# a config, factors.
+factors='"lora_unet_x.lora_down.weight":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]},"lora_unet_x.lora_up.weight":{"dtype":"F32","shape":[2,2],"data_offsets":[16,32]}'
+alpha() { # BYTES (as octal for printf)
+    make alpha.safetensors "{$factors,\"lora_unet_x.alpha\":{\"dtype\":\"F64\",\"shape\":[],\"data_offsets\":[32,40]}}" \
+        AAAABBBBCCCCDDDDDDDDAAAAEEEEFFFF
+    printf "$1" >>alpha.safetensors
+}
+beyond="is beyond what F32 holds"
+alpha '\234\165\000\210\074\344\067\176'
+run 1 resize alpha.safetensors -o far.safetensors --rank 1
+err "alpha.safetensors: module 'lora_unet_x': its scale (alpha / rank) of 5e+299 $beyond"
+run 1 resize alpha.safetensors -o far.safetensors --rank 1 --alpha 4
+err "5e+299 $beyond"
+alpha '\234\165\000\210\074\344\067\376'
+run 1 resize alpha.safetensors -o far.safetensors --rank 1
+err "its scale (alpha / rank) of -5e+299 $beyond"
+alpha '\046\246\254\252\004\266\171\063'
+run 1 resize alpha.safetensors -o far.safetensors --rank 1
+err "its scale (alpha / rank) of 5e-61 $beyond"
+alpha '\035\112\234\364\207\202\367\107' # 5e38; half of it fits
+run 1 resize alpha.safetensors -o far.safetensors --rank 2
+err "alpha.safetensors: module 'lora_unet_x': its alpha of 5e+38 $beyond"
+run 0 resize alpha.safetensors -o near.safetensors --rank 1
+mkdir far
+make far/adapter_model.safetensors '{"base_model.model.x.lora_A.weight":{"dtype":"F32","shape":[2,1],"data_offsets":[0,8]},"base_model.model.x.lora_B.weight":{"dtype":"F32","shape":[1,2],"data_offsets":[8,16]}}' \
+    AAAABBBBCCCCDDDD
+echo '{"peft_type":"LORA","r":2,"lora_alpha":1e300}' >far/adapter_config.json
+run 1 resize far -o far.safetensors --rank 1
+err "far: module 'base_model.model.x': its scale (alpha / rank) of 5e+299 $beyond"
+run 1 resize far -o further/ --rank 1
+err "$beyond"
+# 'yyyy' is 8e34 as F32.
+make large.safetensors "{$factors}" yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy
+run 1 resize large.safetensors -o far.safetensors --rank 1 --dtype f16
+err "large.safetensors: module 'lora_unet_x': a factor's value"
+nothing_left far.safetensors further
