@@ -153,12 +153,18 @@ check test "$(field stdout '.unmatched | length')" = 10
 # A model in its other layout: the same tensors, and the same again.
 run 0 convert native.safetensors --to diffusers -o relaid.safetensors --json
 check test "$(field stdout .family)" = flux
-check test "$(field stdout '.unmatched | length')" = 0
+check test "$(field stdout '.unmatched + .dropped | length')" = 0
 run 0 info -t relaid.safetensors
 cut -f 1-3 stdout >relaid.list
 run 0 info -t public.safetensors
 cut -f 1-3 stdout >public.list
 same relaid.list public.list
+size=$(($(od -An -tu8 -N8 native.safetensors)))
+make noted.safetensors "$(tail -c +9 native.safetensors | head -c $size |
+    jq -c '.__metadata__.note = "mine"')" ''
+tail -c +$((size + 9)) native.safetensors >>noted.safetensors
+run 0 convert noted.safetensors --to diffusers -o noted-relaid.safetensors --json
+check test "$(field stdout '.dropped | map(.name) | join(",")')" = "noted.safetensors: __metadata__"
 run 0 convert relaid.safetensors --to single -o again.safetensors -q
 run 0 convert native.safetensors -o plain.safetensors -q
 for i in plain again; do
