@@ -67,8 +67,9 @@ static lt_status measure_core(lt_module *m, const lt_tensor *mid, lt_error *err)
     bool plain = down->n_dims == mid->n_dims && m->in == down->shape[1];
     if (!plain || !kernel)
         return bad_shapes(m, "the Tucker core and the down factor do not fit", err);
-    if (kernel > LT_MAX_KERNEL || !lt_mul_size(m->in, kernel, &m->in))
+    if (kernel > LT_MAX_KERNEL || m->in > LT_MAX_SIDE / kernel)
         return bad_shapes(m, "the Tucker core's kernel is too large", err);
+    m->in *= kernel;
     return LT_OK;
 }
 
@@ -105,6 +106,8 @@ static lt_status measure_parts(lt_module *m, lt_error *err)
     m->in = lt_tensor_columns(down);
     if (!m->rank || !m->out || !m->in) return bad_shapes(m, "a factor is empty", err);
     if (m->rank > LT_MAX_RANK) return bad_shapes(m, "the rank is over the ceiling", err);
+    if (m->out > LT_MAX_SIDE || m->in > LT_MAX_SIDE)
+        return bad_shapes(m, "a side is over the ceiling", err);
     if (is_merged(m)) {
         m->kind = &lt_kind_lora_merged;
         m->groups = m->rank / lt_tensor_columns(up);

@@ -61,6 +61,7 @@
 /* Work memory beside that of the largest item, unless the user sets a ceiling. */
 #define LT_SPARE_MEMORY (512ull << 20)
 #define LT_MAX_RANK 65536
+#define LT_MAX_SIDE 2147483647 /* of a matrix that is computed with: BLAS has int */
 /* Modules of an adapter that become one get zeros beside them: at most so many times
  * their own values, or as many as the base's weight has. */
 #define LT_MAX_PADDING 64

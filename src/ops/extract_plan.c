@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "ops/extract.h"
 
+#include "base/limits.h"
 #include "base/pool.h"
 #include "model/family.h"
 
@@ -75,6 +76,7 @@ static const char *site_reason(const lt_extract_run *run, const lt_site *s)
     lt_naming naming = lt_dialect_naming(run->dialect);
     lt_site_name(s, naming, name, sizeof name);
     if (!*name) return "the dialect has no name for this part of the model";
+    if (s->out > LT_MAX_SIDE || s->in > LT_MAX_SIDE) return "a side is over the ceiling";
     if (!lt_filter_passes(&run->filter, s->tensor->name, name)) return "filtered out";
     if (naming == LT_NAMING_KOHYA && !s->standard && !run->options->all_modules)
         return "outside the modules kohya-style loaders name (--all-modules adds it)";

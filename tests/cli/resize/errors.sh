@@ -59,4 +59,10 @@ err "$beyond"
 make large.safetensors "{$factors}" yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy
 run 1 resize large.safetensors -o far.safetensors --rank 1 --dtype f16
 err "large.safetensors: module 'lora_unet_x': a factor's value"
+# A side that BLAS cannot count, in a file of holes.
+make wide.safetensors '{"lora_unet_x.lora_down.weight":{"dtype":"F8_E4M3","shape":[1,2147483648],"data_offsets":[0,2147483648]},"lora_unet_x.lora_up.weight":{"dtype":"F8_E4M3","shape":[1,1],"data_offsets":[2147483648,2147483649]}}' ''
+truncate -s +2147483649 wide.safetensors
+run 3 resize wide.safetensors -o far.safetensors --rank 1
+err "wide.safetensors: module 'lora_unet_x': a side is over the ceiling"
+rm wide.safetensors
 nothing_left far.safetensors further
