@@ -12,25 +12,15 @@ import re
 import resource
 import struct
 import subprocess
-import sys
-import tempfile
 from pathlib import Path
 
+from checks import check, run_tests
 from torchfiles import (
     Entry, archive, dictionary, integer, legacy, legacy_tensor, name, parts, program, tensor, text, torch_zip, tuple_of,
 )
 
 LORATOOL = os.environ["LORATOOL"]
-checks = failures = 0
 tried = set()
-
-
-def check(cond, message):
-    global checks, failures
-    checks += 1
-    if not cond:
-        failures += 1
-        print("FAILED", message)
 
 
 def info(path, limit, value, stdin=None):
@@ -184,17 +174,6 @@ def test_all_are_tried():
             check(done.returncode == code, f"{limit}={value}: {done.returncode} {done.stderr!r}")
 
 
-def main():
-    with tempfile.TemporaryDirectory(prefix="loratool-") as scratch:
-        os.chdir(scratch)
-        for test in (test_pickle_ceilings, test_object_ceilings, test_archive_ceilings, test_pipe_ceiling, test_pattern_ceilings,
-                     test_expensive_patterns, test_all_are_tried):
-            test()
-        check(not os.listdir("."), f"left behind: {os.listdir('.')}")
-        os.chdir("/")
-    print(f"{checks} checks, {failures} failed")
-    sys.exit(1 if failures or not checks else 0)
-
-
 if __name__ == "__main__":
-    main()
+    run_tests(test_pickle_ceilings, test_object_ceilings, test_archive_ceilings, test_pipe_ceiling,
+              test_pattern_ceilings, test_expensive_patterns, test_all_are_tried)

@@ -17,13 +17,13 @@ import sys
 import tempfile
 from pathlib import Path
 
+from checks import check
 from test_pickles import payloads
 from torchfiles import (
     Entry, archive, dictionary, legacy, legacy_tensor, name, parts, program, tensor, text, torch_zip, tuple_of,
 )
 
 LORATOOL = os.environ["LORATOOL"]
-checks = failures = 0
 
 # "*": some names that are in it, one of them below a class.
 STAR = ["anything", "Class.method"]
@@ -87,15 +87,6 @@ OTHERS = {
     "_winapi": "CreateProcess", "winreg": "OpenKey", "msvcrt": "getch",
     "pexpect": "spawn", "platform": "popen",
 }
-
-
-def check(cond, message):
-    global checks, failures
-    checks += 1
-    if not cond:
-        failures += 1
-        if failures < 40:
-            print("FAILED", message)
 
 
 def listed():
@@ -299,8 +290,7 @@ def main():
         test_nothing_happens(test_constructs(others), others)
         check(not Path("pwned").exists() and not (folder / "pwned").exists(), "a payload ran")
         os.chdir("/")
-    print(f"{checks} checks, {failures} failed")
-    sys.exit(1 if failures or not checks else 0)
+    check.finish()
 
 
 if __name__ == "__main__":

@@ -15,22 +15,13 @@ import sys
 import tempfile
 from pathlib import Path
 
+from checks import check
 from torchfiles import (
     Entry, archive, dictionary, good, integer, legacy, legacy_tensor, name, parts, program, storage,
     tensor, text, torch_zip, tuple_of,
 )
 
 LORATOOL = os.environ["LORATOOL"]
-checks = failures = 0
-
-
-def check(cond, message):
-    global checks, failures
-    checks += 1
-    if not cond:
-        failures += 1
-        if failures < 40:
-            print("FAILED", message)
 
 
 def run(*arguments, **options):
@@ -398,8 +389,7 @@ def main():
             test(folder)
             check(not (folder / "pwned").exists(), f"{test.__name__}: a payload ran")
             os.chdir("/")
-    print(f"{checks} checks, {failures} failed")
-    sys.exit(1 if failures or not checks else 0)
+    check.finish()
 
 
 if __name__ == "__main__":

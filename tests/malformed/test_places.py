@@ -8,27 +8,17 @@ the entry, and the message tells the byte in what the entry unpacks to.
 import os
 import struct
 import subprocess
-import sys
-import tempfile
 from pathlib import Path
 
+from checks import check, run_tests
 from torchfiles import (
     Entry, archive, dictionary, good, integer, legacy, legacy_tensor, name, parts, program, storage, tar, tar_object,
     tar_storages, tar_tensors, tensor, text, torch_zip, tuple_of,
 )
 
 LORATOOL = os.environ["LORATOOL"]
-checks = failures = 0
 HEAD = 30  # of a zip entry, without its name
 PICKLE_AT = HEAD + len("archive/data.pkl")
-
-
-def check(cond, message):
-    global checks, failures
-    checks += 1
-    if not cond:
-        failures += 1
-        print("FAILED", message)
 
 
 def told(label, data, message, at=None, code=5, path="bad.pt", show=None):
@@ -320,16 +310,6 @@ def test_archives():
     told("twice", archive(*ordinary, ordinary[-1]), "entry 'archive/data/0': zip: the name stands twice")
 
 
-def main():
-    with tempfile.TemporaryDirectory(prefix="loratool-") as scratch:
-        os.chdir(scratch)
-        for test in (test_pickles, test_globals, test_sets, test_indexes, test_storages, test_tensors, test_legacy, test_tar, test_archives):
-            test()
-        check(not os.listdir("."), f"left behind: {os.listdir('.')}")
-        os.chdir("/")
-    print(f"{checks} checks, {failures} failed")
-    sys.exit(1 if failures or not checks else 0)
-
-
 if __name__ == "__main__":
-    main()
+    run_tests(test_pickles, test_globals, test_sets, test_indexes, test_storages, test_tensors, test_legacy,
+              test_tar, test_archives)

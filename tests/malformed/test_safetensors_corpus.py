@@ -12,20 +12,11 @@ import os
 import re
 import struct
 import subprocess
-import sys
-import tempfile
 from pathlib import Path
 
+from checks import check, run_tests
+
 LORATOOL = os.environ["LORATOOL"]
-checks = failures = 0
-
-
-def check(cond, message):
-    global checks, failures
-    checks += 1
-    if not cond:
-        failures += 1
-        print("FAILED", message)
 
 
 def run(data, *options, name="case.safetensors"):
@@ -356,16 +347,6 @@ def test_index_ceiling():
         Path(name).unlink()
 
 
-def main():
-    with tempfile.TemporaryDirectory(prefix="loratool-") as scratch:
-        os.chdir(scratch)
-        for test in (test_frame, test_json, test_reference, test_dtypes, test_entries, test_tiling, test_names, test_ceilings, test_index_ceiling):
-            test()
-        check(not os.listdir("."), f"left behind: {os.listdir('.')}")
-        os.chdir("/")
-    print(f"{checks} checks, {failures} failed")
-    sys.exit(1 if failures or not checks else 0)
-
-
 if __name__ == "__main__":
-    main()
+    run_tests(test_frame, test_json, test_reference, test_dtypes, test_entries, test_tiling, test_names,
+              test_ceilings, test_index_ceiling)
