@@ -169,9 +169,12 @@ def text_seeds():
     config.update(rank_pattern={"q_proj": 4, "^model\\.layers\\.[01]\\.mlp": 2}, alpha_pattern={".*k_proj": 8},
                   use_rslora=True, bias="all", modules_to_save=["lm_head"], layers_to_transform=[0, 1])
     save("peft_config", "patterns", json.dumps(config))
+    save("peft_config", "kinds-of-patterns", '{"rank_pattern":{"(a|b)+c":4,"x.y":2,"^exactly.one":3,"^exactly\\\\.one":3},'
+         '"alpha_pattern":{"(?<=q)_proj(?!x)":1},"r":8}')
     save("peft_config", "small", '{"peft_type":"LORA","r":8,"lora_alpha":16,"use_dora":false,"target_modules":"all-linear"}')
     for i, item in enumerate((r"q_proj", r"^model\.layers\.\d+\.mlp", r"(q|k|v)_proj$", r"[^.]+\.(?:a|b){1,3}", r".*", r"a\w+\.b?",
-                              r"layers\.(1[0-9]|2)\.", r"(((((a)))))", r"\bq", r"x{0,255}")):
+                              r"layers\.(1[0-9]|2)\.", r"(((((a)))))", r"\bq", r"x{0,255}", r"(?<=self_attn\.)q_proj(?!x)", r"(?P<n>a)(?P=n)\w*?",
+                                r"(a*)*b", "caf.", r"[]x]+\.\d{1,3}")):
         save("pattern", f"{i:02}", item + "\nmodel.layers.11.self_attn.q_proj")
     for i, item in enumerate(('{"dtype":"F16","shape":[1,2],"data_offsets":[0,4]}', '[1,-2.5e3,true,false,null,"a\\u00e9\\ud83d\\ude00\\n"]',
                               ' {"a":{"b":[[],{}]},"dtype":1,"dtype":2} ', '"x"', "0", '{"r":18446744073709551615}')):
