@@ -11,6 +11,7 @@ from faults import *
 CAUGHT = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGXCPU, signal.SIGABRT,
           signal.SIGSEGV, signal.SIGPIPE]
 CALLS = "open,temp,read,write,copy,sync,syncdir,rename,remove,close,mkdir,stat,mode"
+LAST = "rename,remove,syncdir"
 TITLES = ["extract", "extract folder", "extract pipe", "merge", "merge torch", "merge folder", "merge pipes",
           "resize folder", "convert folder"]
 PART = re.compile(r"(^|/)\.[^/]*\.[A-Za-z0-9]{6}\.lt-part(/|$)")
@@ -48,6 +49,17 @@ def whole(bench, command, reference, old, label, killed):
     return lost
 
 
+def end_at(bench, command, reference, number, classes, at, force):
+    """One run that a signal ends at a call; returns whether a file was lost."""
+    bench.clear()
+    old = reference.place_old(bench, command) if force else {}
+    done = bench.run(command, force, {"class": classes, "at": at, "do": f"signal={int(number)}"})
+    label = f"{command.title}{' -f' if old else ''}, {number.name} at call {at} of {classes[:20]}"
+    early = done.counts.get("injected") == 0 # it needed fewer calls than without -f
+    check(early or done.code == -number, f"{label}: exit {done.code} {done.stderr!r}")
+    return whole(bench, command, reference, old, label, number == signal.SIGKILL)
+
+
 def at_every_call(bench, command):
     reference = Reference(bench, command)
     calls = sum(reference.counts[c] for c in CALLS.split(","))
@@ -55,18 +67,23 @@ def at_every_call(bench, command):
     for number in [signal.SIGKILL, *CAUGHT]:
         for at in places(calls, 30 if number == signal.SIGKILL else 8):
             force = bool(command.output) and not command.to_stdout and at % 2 == 0
-            bench.clear()
-            old = reference.place_old(bench, command) if force else {}
-            fault = {"class": CALLS, "at": at, "do": f"signal={int(number)}"}
-            done = bench.run(command, force, fault)
-            label = f"{command.title}{' -f' if old else ''}, {number.name} at call {at}"
-            early = done.counts.get("injected") == 0 # it needed fewer calls than without -f
-            check(early or done.code == -number, f"{label}: exit {done.code} {done.stderr!r}")
-            lost += whole(bench, command, reference, old, label, number == signal.SIGKILL)
+            lost += end_at(bench, command, reference, number, CALLS, at, force)
             ended += 1
             if number == signal.SIGKILL and at % 10 == 0:
                 again = bench.run(command, True)
-                check(again.code == 0 or "-f" not in command.line(True), f"{label}: then {again.stderr!r}")
+                check(again.code == 0 or "-f" not in command.line(True), f"{command.title}, {at}: then {again.stderr!r}")
+    return ended, lost
+
+
+def while_files_are_exchanged(bench, command):
+    """At each of the last calls into an existing folder, where old files lie under temporary names."""
+    reference = Reference(bench, command)
+    calls = sum(reference.counts[c] for c in LAST.split(","))
+    ended = lost = 0
+    for number in (signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGTERM):
+        for at in range(1, 2 * calls + 1):
+            lost += end_at(bench, command, reference, number, LAST, at, True)
+            ended += 1
     return ended, lost
 
 
@@ -132,6 +149,9 @@ def main():
             if command.title in TITLES:
                 more, gone = at_every_call(bench, command)
                 ended, lost = ended + more, lost + gone
+                if command.folder:
+                    more, gone = while_files_are_exchanged(bench, command)
+                    ended, lost = ended + more, lost + gone
         more, gone = at_random_times(bench)
         into_closed_pipes(bench)
         bench.close()
