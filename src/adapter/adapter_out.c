@@ -340,20 +340,20 @@ lt_status lt_adapter_out_begin(lt_adapter_out *o, lt_error *err)
 }
 
 lt_status lt_adapter_out_put_part(lt_adapter_out *o, size_t index, lt_part part,
-    uint64_t first, const float *src, size_t count, lt_error *err)
+    uint64_t first, const float *values, size_t count, lt_error *err)
 {
     const struct entry *e = &o->entries[index];
     const lt_dtype_info *info = lt_dtype_get(e->dtype);
     for (size_t i = 0; i < count; i++)
-        if (!(fabs((double)src[i]) < info->overflow)) {
+        if (!(fabs((double)values[i]) < info->overflow)) {
             lt_error_set(err, LT_ERR_NUMERIC, "a factor's value %g overflows %s",
-                (double)src[i], info->name);
+                (double)values[i], info->name);
             return lt_error_where(err, "module '%s'", e->path);
         }
     size_t value = info->bits / 8;
     void *raw = lt_alloc_work(count, value, err);
     if (!raw) return LT_ERR_NOMEM;
-    lt_store_f32(raw, src, e->dtype, count);
+    lt_store_f32(raw, values, e->dtype, count);
     size_t tensor = part == LT_PART_UP ? e->up : e->down;
     lt_status st =
         lt_writer_put(o->writer, tensor, first * value, raw, count * value, err);

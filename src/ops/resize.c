@@ -166,13 +166,11 @@ static lt_status carry_others(struct resizing *z, const struct item *item, lt_er
     return st;
 }
 
-static lt_status declare_module(struct resizing *z, const lt_module *m, lt_error *err)
+static lt_status declare_pair(
+    struct resizing *z, struct item *item, const lt_module *m, lt_error *err)
 {
-    struct item *item = &z->items[z->n_items];
-    if (!is_resized(m)) return carry_module(z, m, err);
     lt_status st = plan_item(z, item, m, err);
     if (st) return st;
-    z->n_items++;
     const lt_store *store = lt_adapter_store(z->adapter);
     st = item->copied ? lt_adapter_out_add_module(z->out, store, m, err)
                       : declare_item(z, item, err);
@@ -187,8 +185,11 @@ static lt_status declare(struct resizing *z, lt_error *err)
     z->items = calloc(n + 1, sizeof *z->items);
     if (!z->items) return lt_error_set(err, LT_ERR_NOMEM, "out of memory");
     lt_status st = LT_OK;
-    for (size_t i = 0; i < n && !st; i++)
-        st = declare_module(z, lt_adapter_module(a, i), err);
+    for (size_t i = 0; i < n && !st; i++) {
+        const lt_module *m = lt_adapter_module(a, i);
+        st = is_resized(m) ? declare_pair(z, &z->items[z->n_items++], m, err)
+                           : carry_module(z, m, err);
+    }
     for (size_t i = 0; i < lt_adapter_rest_count(a) && !st; i++) {
         const lt_tensor *t = lt_adapter_rest(a, i);
         st = lt_notes_add(&z->report->skipped, t->name, 0, err,
