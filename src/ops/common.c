@@ -81,8 +81,37 @@ lt_status lt_notes_add_asides(lt_notes *notes, const lt_store *store, lt_error *
     return st;
 }
 
+/* Entries that are worth a note. "format" says who wrote a safetensors file: nothing that
+ * a torch file lacks. */
+static size_t noteworthy(const lt_metadata *meta)
+{
+    return meta->count - (lt_metadata_get(meta, "format") != NULL);
+}
+
+static lt_status note_file(lt_notes *notes, const lt_store *store, size_t file,
+    size_t entries, const char *why, lt_error *err)
+{
+    lt_arena arena = { 0 };
+    if (!entries) return LT_OK;
+    char *name =
+        lt_arena_printf(&arena, err, "%s: __metadata__", lt_store_file(store, file));
+    lt_status st = name ? lt_notes_add(notes, name, 0, err, "%zu entries%s", entries, why)
+                        : LT_ERR_NOMEM;
+    lt_arena_release(&arena);
+    return st;
+}
+
+lt_status lt_notes_drop_metadata(lt_notes *notes, const lt_store *store, lt_error *err)
+{
+    lt_status st = LT_OK;
+    for (size_t f = 0; f < lt_store_file_count(store) && !st; f++)
+        st = note_file(notes, store, f, noteworthy(lt_store_file_metadata(store, f)),
+            ": a new layout has none of them", err);
+    return st;
+}
+
 /* Puts a file's entries into held or, where missing is not NULL, counts those that are
- * not there. What "format" says is not worth a note. */
+ * not there. */
 static lt_status see_entries(lt_map *held, lt_arena *arena, const lt_metadata *meta,
     size_t *missing, lt_error *err)
 {
@@ -117,12 +146,9 @@ static lt_status add_further_metadata(
     for (size_t f = 1; f < n && !st; f++) {
         size_t missing = 0;
         st = see_entries(&held, &arena, lt_store_file_metadata(store, f), &missing, err);
-        if (st || !missing) continue;
-        char *name =
-            lt_arena_printf(&arena, err, "%s: __metadata__", lt_store_file(store, f));
-        st = !name ? LT_ERR_NOMEM
-                   : lt_notes_add(notes, name, 0, err,
-                       "%zu entries that the output's metadata does not have", missing);
+        if (!st)
+            st = note_file(notes, store, f, missing,
+                " that the output's metadata does not have", err);
     }
     lt_map_release(&held);
     lt_arena_release(&arena);
@@ -133,8 +159,7 @@ lt_status lt_notes_add_metadata(
     lt_notes *notes, const lt_writer *writer, const lt_store *store, lt_error *err)
 {
     const lt_metadata *meta = lt_store_metadata(store);
-    /* "format" says who wrote a safetensors file: nothing that a torch file lacks. */
-    size_t n = meta->count - (lt_metadata_get(meta, "format") != NULL);
+    size_t n = noteworthy(meta);
     bool held = true;
     for (size_t i = 0; i < lt_writer_file_count(writer); i++)
         held = held && lt_writer_holds_metadata(writer, i);
@@ -164,8 +189,13 @@ static uint64_t peak_memory(void)
     char line[256];
     unsigned long long kb = 0;
     FILE *f = fopen("/proc/self/status", "re");
-    while (f && !kb && fgets(line, sizeof line, f))
-        if (!strncmp(line, "VmHWM:", 6)) kb = strtoull(line + 6, NULL, 10);
+    /* Of a longer line (groups, masks) the rest comes as another, which has no such name;
+     * a number in another unit is none that we know. */
+    while (f && !kb && fgets(line, sizeof line, f)) {
+        char *unit = line;
+        if (!strncmp(line, "VmHWM:", 6)) kb = strtoull(line + 6, &unit, 10);
+        if (kb && strcmp(unit, " kB\n") != 0) kb = 0;
+    }
     if (f) fclose(f);
     struct rusage usage;
     if (!kb && !getrusage(RUSAGE_SELF, &usage)) kb = (unsigned long long)usage.ru_maxrss;

@@ -19,6 +19,9 @@ lt_status lt_open_base(lt_store **out, const char *path, lt_error *err) LT_MUST_
 /* What store holds besides its tensors, which no output holds. */
 lt_status lt_notes_add_asides(
     lt_notes *notes, const lt_store *store, lt_error *err) LT_MUST_USE;
+/* The metadata of store's files, of which an output has none. */
+lt_status lt_notes_drop_metadata(
+    lt_notes *notes, const lt_store *store, lt_error *err) LT_MUST_USE;
 /* store's metadata, when writer's format has no place for it, and those entries of its
  * further files that the output lacks. */
 lt_status lt_notes_add_metadata(lt_notes *notes, const lt_writer *writer,

@@ -374,24 +374,6 @@ static lt_status add_item(struct relaying *z, struct item *item, lt_error *err)
         z->writer, item->name, item->like->dtype, n_dims, shape, &item->index, err);
 }
 
-/* What metadata says, it says of files in the old layout. "format" is not worth a note.
- */
-static lt_status note_metadata(struct relaying *z, lt_error *err)
-{
-    lt_status st = LT_OK;
-    for (size_t f = 0; f < lt_store_file_count(z->store) && !st; f++) {
-        const lt_metadata *meta =
-            f ? lt_store_file_metadata(z->store, f) : lt_store_metadata(z->store);
-        size_t n = meta->count - (lt_metadata_get(meta, "format") != NULL);
-        char name[512];
-        snprintf(name, sizeof name, "%s: __metadata__", lt_store_file(z->store, f));
-        if (n)
-            st = lt_notes_add(&z->report->dropped, name, 0, err,
-                "%zu entries: a new layout has none of them", n);
-    }
-    return st;
-}
-
 static lt_status declare(struct relaying *z, lt_error *err)
 {
     const lt_relayout_options *o = z->options;
@@ -411,7 +393,8 @@ static lt_status declare(struct relaying *z, lt_error *err)
     if (!st) st = lt_writer_plan(z->writer, LT_ORDER_REFERENCE, err);
     if (!st) st = lt_writer_begin(z->writer, LT_ORDER_REFERENCE, err);
     if (!st) st = lt_notes_add_asides(&z->report->dropped, z->store, err);
-    return st ? st : note_metadata(z, err);
+    /* What it says, it says of files in the old layout. */
+    return st ? st : lt_notes_drop_metadata(&z->report->dropped, z->store, err);
 }
 
 static lt_status copy_bytes(struct relaying *z, const struct item *item,
