@@ -35,6 +35,9 @@ void fuzz_sweep(const char *output);
 /* A status must come with a message of one line, and no file here is large enough to
  * exhaust the memory or odd enough to be our fault. Returns true for LT_OK. */
 bool fuzz_judge(lt_status status, const lt_error *err);
+/* Of a file, of a torch file or of a folder ("out/"). */
+const char *fuzz_output_name(uint8_t option);
+
 /* An output is there, and can be read, exactly when the operation succeeded. */
 void fuzz_output(lt_status status, const char *path);
 

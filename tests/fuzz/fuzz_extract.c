@@ -6,7 +6,9 @@
 #include <math.h>
 
 static const char *const dtypes[] = { NULL, "f32", "f16", "bf16" };
-static const char *const dialects[] = { NULL, "kohya", "peft", "diffusers", "comfyui" };
+static const char *const dialects[] = { NULL, "kohya", "peft", "diffusers", "comfyui",
+    "bfl" };
+static const char *const some[] = { "attn|mlp", NULL };
 
 static void check_report(const lt_extract_report *r)
 {
@@ -25,7 +27,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     lt_error err = LT_ERROR_INIT;
     lt_extract_report report;
     const uint8_t *o = pair.options;
-    const char *name = o[4] & 1 ? "out.pt" : "out.safetensors";
+    const char *name = fuzz_output_name(o[4]);
     double max_error = 0.5;
     fuzz_write("a.safetensors", pair.file[0], pair.size[0]);
     fuzz_write("b.safetensors", pair.file[1], pair.size[1]);
@@ -35,7 +37,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         .rank = 1 + o[0] % 12,
         .conv_rank = o[1] % 4,
         .dtype = dtypes[o[2] % 4],
-        .dialect = dialects[o[3] % 5],
+        .dialect = dialects[o[3] % 6],
+        .include = o[7] & 1 ? some : NULL,
+        .exclude = o[7] & 2 ? some : NULL,
         .alpha = o[5] % 3,
         .min_diff = o[6] & 1 ? 1e-3 : 0,
         .max_error = o[6] & 2 ? &max_error : NULL,

@@ -18,7 +18,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     lt_error err = LT_ERROR_INIT;
     lt_merge_report report;
     const uint8_t *o = pair.options;
-    const char *name = o[1] & 1 ? "out.ckpt" : "out.safetensors";
+    const char *name = fuzz_output_name(o[1]);
     const char *adapter = o[2] & 1 ? "adapter_model.safetensors" : "b.safetensors";
     fuzz_write("a.safetensors", pair.file[0], pair.size[0]);
     fuzz_write(adapter, pair.file[1], pair.size[1]);
@@ -30,6 +30,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         .inputs = inputs,
         .n_inputs = o[3] & 1 ? 2 : 1,
         .dtype = dtypes[o[4] % 4],
+        .max_shard_size = strchr(name, '/') ? o[6] : 0,
         .allow_unmatched = o[3] & 2,
         .untie = o[3] & 4,
         .alpha = o[5] % 3,

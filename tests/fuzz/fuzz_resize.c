@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* resize: one adapter. */
+/* resize: one adapter. The second file is the PEFT config beside it, if there is one. */
 #include "fuzz.h"
 #include "mutate.h"
 
@@ -14,17 +14,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     lt_error err = LT_ERROR_INIT;
     lt_resize_report report;
     const uint8_t *o = pair.options;
-    const char *name = o[3] & 1 ? "out.pt" : "out.safetensors";
+    const char *name = fuzz_output_name(o[3]);
     double max_error = 0.5;
-    fuzz_write("a.safetensors", pair.file[0], pair.size[0]);
-    lt_resize_options x = { .input = fuzz_path("a.safetensors"),
+    fuzz_write("adapter_model.safetensors", pair.file[0], pair.size[0]);
+    if (pair.size[1]) fuzz_write("adapter_config.json", pair.file[1], pair.size[1]);
+    lt_resize_options x = { .input = fuzz_path("adapter_model.safetensors"),
         .output = fuzz_path(name),
         .rank = 1 + o[0] % 6,
         .conv_rank = o[1] % 4,
         .dtype = dtypes[o[2] % 4],
         .alpha = o[4] % 3,
-        .max_error = o[3] & 2 ? &max_error : NULL,
-        .split = o[3] & 4 ? LT_FACTORS_UP : LT_FACTORS_BALANCED,
+        .max_error = o[5] & 2 ? &max_error : NULL,
+        .split = o[5] & 4 ? LT_FACTORS_UP : LT_FACTORS_BALANCED,
         .threads = 1 };
     lt_status st = lt_resize(&x, &report, &err);
     if (fuzz_judge(st, &err)) {

@@ -53,6 +53,7 @@ static size_t mutate_file(uint8_t *data, size_t size, size_t max_size, unsigned 
 {
     if (size > 4 && !memcmp(data, "PK\3\4", 4))
         return fuzz_mutate_zip(data, size, max_size, seed);
+    if (size && *data == '{') return LLVMFuzzerMutate(data, size, max_size);
     return fuzz_mutate_safetensors(data, size, max_size, seed);
 }
 

@@ -301,11 +301,25 @@ def model_seeds():
             save("extract", f"{key}-all", packed(base, tuned, 3, 0, 1, 0, 1, 1, 4))
         save("merge", key, packed(base, adapter, 192, 0, 0, 2))
         save("map", key, packed(base, adapter))
-        save("resize", key, packed(adapter, b"", 0))
+        save("resize", key, packed(adapter, config if "llama" in key else b"", 0, 0, 0, 2 if "llama" in key else 0))
         save("info", key, packed(base, b""))
         save("info", f"{key}-adapter", packed(adapter, config if "llama" in key else b""))
         for way in (1, 2) if key in ("flux", "sd3") else (0, 1):
             save("convert", f"{key}-{way}", packed(base if way == 2 else adapter, base, way, 0, 0, 2, way))
+    # Without a base: the sizes are those of published models.
+    for key, options, modules in (
+            ("sd1-kohya", (1, 0, 0, 0, 2, 1, 0), {"lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k": (320, 768)}),
+            ("sd1-diffusers", (1, 1, 1, 0, 0, 1, 2), {"unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k": (320, 768)}),
+            ("flux-diffusers", (1, 0, 0, 0, 4, 1, 4), {"transformer.transformer_blocks.0.attn.to_q": (3072, 3072)})):
+        kohya = key.endswith("kohya")
+        made = {}
+        for module, (rows, columns) in modules.items():
+            made |= {module + (".lora_down.weight" if kohya else ".lora_A.weight"): (1, columns),
+                     module + (".lora_up.weight" if kohya else ".lora_B.weight"): (rows, 1)}
+        save("convert", f"{key}-alone", packed(safetensors(filled(made, "F16")), b"", *options))
+    peft = b'{"peft_type":"LORA","r":2,"lora_alpha":4,"bias":"none","target_modules":["q_proj","o_proj","up_proj","down_proj"]}'
+    save("convert", "llama-folder", packed(pairs()["llama-f32"][2], pairs()["llama-f32"][0], 1, 2, 0, 2, 1))
+    save("convert", "llama-config", packed(pairs()["llama-f32"][2], peft, 1, 2, 0, 2, 1, 1))
     zipped = (TESTDATA / "mini-torch/views.pt").read_bytes()
     save("convert", "torch", packed(zipped, b"", 0, 1))
     save("info", "torch", packed(zipped, b""))
