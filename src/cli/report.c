@@ -10,13 +10,27 @@ FILE *lt_report_stream(const char *output)
     return output && !strcmp(output, "-") ? stderr : stdout;
 }
 
+/* No control (C0, DEL, C1), and nothing that turns the direction or ends the line of what
+ * follows: U+061C, U+200E, U+200F, U+2028 to U+202E, U+2066 to U+2069 (Unicode TR 36). */
+static bool is_visible(const unsigned char *p, int size)
+{
+    if (size == 1) return p[0] >= 0x20 && p[0] != 0x7f;
+    if (size == 2) return !(p[0] == 0xc2 && p[1] < 0xa0) && memcmp(p, "\xd8\x9c", 2);
+    if (size != 3 || p[0] != 0xe2) return size > 0;
+    if (p[1] == 0x81) return p[2] < 0xa6 || p[2] > 0xa9;
+    return p[1] != 0x80 || p[2] < 0x8e || p[2] > 0xae || (p[2] > 0x8f && p[2] < 0xa8);
+}
+
 void lt_print_safe(FILE *to, const char *text)
 {
-    for (const unsigned char *p = (const unsigned char *)text; *p; p++) {
-        /* U+0080 to U+009F are control characters too: C2 80 to C2 9F in UTF-8. */
-        bool c1 = *p == 0xc2 && p[1] >= 0x80 && p[1] <= 0x9f;
-        fputc(*p < 0x20 || *p == 0x7f || c1 ? '?' : *p, to);
-        p += c1;
+    const unsigned char *p = (const unsigned char *)text, *end = p + strlen(text);
+    while (p < end) {
+        int size = lt_utf8_length(p, end);
+        if (is_visible(p, size))
+            fwrite(p, 1, (size_t)size, to);
+        else
+            fputc('?', to);
+        p += size ? size : 1;
     }
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Printing of reports. Text is made safe for terminals: control characters that come out
- * of a file are shown as '?'. */
+/* Printing of reports. Text is made safe for terminals: control characters, marks that turn
+ * the direction of writing, and bytes that are no UTF-8 are shown as '?'. */
 #ifndef LT_CLI_REPORT_H
 #define LT_CLI_REPORT_H
 

@@ -293,6 +293,11 @@ def test_names():
     for one in ("\x7f", "\x80", "\x9b", "\x9f"):  # DEL and what ISO 6429 has above ASCII
         shown = accepted(f"a name of {one!r}", file('{"%s2J\u00a0":%s}' % (one, entry()), bytes(4)), "--tensors")
         check(one not in shown and "?2J\u00a0" in shown, f"{one!r} is printed")
+    # Marks that turn the direction of writing or end a line, and what stands beside them.
+    for first, last in ((0x61c, 0x61c), (0x200e, 0x200f), (0x2028, 0x202e), (0x2066, 0x2069)):
+        for code in range(first - 1, last + 2):
+            shown = accepted(f"a name of U+{code:04X}", file('{"%sx":%s}' % (chr(code), entry()), bytes(4)), "--tensors")
+            check(("?x" if first <= code <= last else chr(code) + "x") in shown, f"U+{code:04X} is printed wrongly")
     for label, text in (("a list", "[]"), ("a text", '""'), ("a number", "1")):
         refused(f"__metadata__ is {label}", file('{"__metadata__":%s}' % text), "__metadata__ is not an object", 9)
     for label, text in (("a number", "1"), ("null", "null"), ("a list", "[]"), ("an object", "{}"), ("a boolean", "true")):
