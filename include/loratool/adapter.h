@@ -101,6 +101,9 @@ const lt_tensor *lt_adapter_rest(const lt_adapter *adapter, size_t index);
 lt_status lt_adapter_usable(const lt_adapter *adapter, lt_error *err) LT_MUST_USE;
 /* True for loralib's modules, whose alpha stands nowhere in the file. */
 bool lt_module_lacks_alpha(const lt_module *module);
+/* True for PEFT's modules without their config, which would tell their alpha; their scale
+ * is taken to be 1. */
+bool lt_adapter_lacks_config(const lt_adapter *adapter);
 /* True when there are tensors of further kinds beside the module's own, which its alpha
  * scales too; differences (.diff_b, ...) are none of these. */
 bool lt_module_shares_alpha(const lt_module *module);

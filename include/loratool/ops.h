@@ -138,6 +138,7 @@ typedef struct lt_merge_report {
     lt_notes unmatched;      /* adapter modules and tensors that found no place */
     lt_notes untouched;      /* explained: weights that the adapters' dialect names and no
                                 module changes, each with that name */
+    lt_notes assumed;        /* adapters that lack their config, and what goes for it */
     lt_notes redundant;      /* adapter tensors that only repeat the base's own */
     size_t tensors_replaced; /* by the adapter's own (PEFT's modules_to_save) */
     size_t tensors_changed, tensors_cast, tensors_passed_through;
@@ -253,8 +254,9 @@ typedef struct lt_respell_report {
     const char *family;    /* of the base */
     size_t modules_read, modules_written;
     size_t modules_folded; /* whose scale went into a factor */
-    lt_notes unmatched;    /* what has no place in the output */
-    lt_notes dropped;      /* metadata that its format has no place for */
+    lt_notes assumed;   /* the adapter, when it lacks its config, and what goes for it */
+    lt_notes unmatched; /* what has no place in the output */
+    lt_notes dropped;   /* metadata that its format has no place for */
     lt_cost cost;
 } lt_respell_report;
 

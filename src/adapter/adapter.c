@@ -542,6 +542,18 @@ lt_status lt_adapter_usable(const lt_adapter *adapter, lt_error *err)
     return LT_OK;
 }
 
+bool lt_adapter_lacks_config(const lt_adapter *a)
+{
+    if (strcmp(lt_dialect_id(a->dialect), "peft")) return false;
+    for (size_t i = 0; i < a->n_modules; i++) {
+        const lt_module *m = &a->modules[i];
+        const char *path;
+        bool told = m->has_alpha || m->part[LT_PART_SCALE] || config_of(a, m, &path);
+        if (lt_kind_has_factors(m->kind) && !told) return true;
+    }
+    return false;
+}
+
 bool lt_adapter_replaces(const lt_adapter *a, const lt_tensor *tensor)
 {
     static const char wrapper[] = "base_model.model.";

@@ -90,6 +90,7 @@ static cJSON *respelled_json(const lt_respell_report *r)
     cJSON_AddNumberToObject(o, "modules_read", (double)r->modules_read);
     cJSON_AddNumberToObject(o, "modules_written", (double)r->modules_written);
     cJSON_AddNumberToObject(o, "modules_folded", (double)r->modules_folded);
+    lt_json_add_notes(o, "assumed", &r->assumed);
     lt_json_add_notes(o, "unmatched", &r->unmatched);
     lt_json_add_notes(o, "dropped", &r->dropped);
     lt_json_add_cost(o, &r->cost);
@@ -103,6 +104,7 @@ static void print_respelled(FILE *to, const struct options *o, const lt_respell_
     if (r->modules_folded)
         fprintf(to, "folded     the scale of %zu modules into their factors\n",
             r->modules_folded);
+    lt_print_notes(to, "assumed   ", &r->assumed, true);
     lt_print_notes(to, "unmatched ", &r->unmatched, true);
     lt_print_notes(to, "dropped   ", &r->dropped, true);
     fputs("wrote      ", to);

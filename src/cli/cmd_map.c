@@ -38,24 +38,24 @@ static void print_place(FILE *to, const lt_applied *a)
         (unsigned long long)a->in, (unsigned long long)a->rank, a->alpha);
 }
 
+static void print_list(const char *title, const lt_notes *list)
+{
+    for (size_t i = 0; i < list->count; i++) {
+        printf("%s ", title);
+        lt_print_safe(stdout, list->items[i].name);
+        fputs(": ", stdout);
+        lt_print_safe(stdout, list->items[i].reason);
+        putchar('\n');
+    }
+}
+
 static void print_text(const lt_merge_report *r)
 {
     for (size_t i = 0; i < r->n_applied; i++)
         print_place(stdout, &r->applied[i]);
-    for (size_t i = 0; i < r->unmatched.count; i++) {
-        fputs("unmatched ", stdout);
-        lt_print_safe(stdout, r->unmatched.items[i].name);
-        fputs(": ", stdout);
-        lt_print_safe(stdout, r->unmatched.items[i].reason);
-        putchar('\n');
-    }
-    for (size_t i = 0; i < r->redundant.count; i++) {
-        fputs("redundant ", stdout);
-        lt_print_safe(stdout, r->redundant.items[i].name);
-        fputs(": ", stdout);
-        lt_print_safe(stdout, r->redundant.items[i].reason);
-        putchar('\n');
-    }
+    print_list("assumed", &r->assumed);
+    print_list("unmatched", &r->unmatched);
+    print_list("redundant", &r->redundant);
     if (r->tensors_replaced)
         printf("replaced  %zu tensors of the base by the adapter's own\n",
             r->tensors_replaced);
@@ -90,6 +90,7 @@ static cJSON *to_json(const lt_merge_report *r)
     for (size_t i = 0; list && i < r->n_applied; i++)
         lt_json_append(list, place_json(&r->applied[i]));
     lt_json_add_notes(o, "unmatched", &r->unmatched);
+    lt_json_add_notes(o, "assumed", &r->assumed);
     lt_json_add_notes(o, "redundant", &r->redundant);
     cJSON_AddNumberToObject(o, "tensors_replaced", (double)r->tensors_replaced);
     lt_json_add_notes(o, "untouched", &r->untouched);

@@ -70,6 +70,7 @@ static cJSON *to_json(const lt_merge_report *r, bool plan)
     cJSON *o = cJSON_CreateObject();
     cJSON_AddNumberToObject(o, "modules_applied", (double)r->modules_applied);
     lt_json_add_notes(o, "unmatched", &r->unmatched);
+    lt_json_add_notes(o, "assumed", &r->assumed);
     lt_json_add_notes(o, "redundant", &r->redundant);
     cJSON_AddNumberToObject(o, "tensors_changed", (double)r->tensors_changed);
     cJSON_AddNumberToObject(o, "tensors_replaced", (double)r->tensors_replaced);
@@ -123,6 +124,7 @@ static void print_text(FILE *to, const struct options *o, const lt_merge_report 
         fprintf(to, "replaced   %zu tensors by the adapter's own\n", r->tensors_replaced);
     if (r->tensors_cast) fprintf(to, "cast       %zu tensors\n", r->tensors_cast);
     lt_print_notes(to, "unmatched ", &r->unmatched, true);
+    lt_print_notes(to, "assumed   ", &r->assumed, true);
     lt_print_notes(to, "redundant ", &r->redundant, true);
     lt_print_notes(to, "dropped   ", &r->dropped, o->common.verbose);
     if (o->dry_run) return;

@@ -213,6 +213,9 @@ static void print_adapter(const lt_adapter *a)
     print_histogram("rank", &rank);
     print_histogram("alpha", &alpha);
     print_histogram("scale", &scale);
+    if (lt_adapter_lacks_config(a))
+        printf("  %-10salpha: PEFT keeps it in adapter_config.json, which is not here\n",
+            "lacks");
     print_coverage(a);
     if (lt_adapter_rest_count(a))
         printf("  %-10s%zu tensors that belong to no module\n", "others",
@@ -482,6 +485,7 @@ cJSON *lt_info_json(const char *path, const lt_info *info, bool tensors)
     if (a) {
         cJSON_AddStringToObject(o, "kind", lt_adapter_kind(a));
         cJSON_AddStringToObject(o, "dialect", lt_dialect_id(lt_adapter_dialect(a)));
+        cJSON_AddBoolToObject(o, "lacks_config", lt_adapter_lacks_config(a));
     } else {
         cJSON_AddNullToObject(o, "kind");
         cJSON_AddNullToObject(o, "dialect");

@@ -61,6 +61,13 @@ lt_status lt_notes_add(
     return LT_OK;
 }
 
+lt_status lt_notes_add_assumed(lt_notes *notes, const lt_adapter *a, lt_error *err)
+{
+    if (!lt_adapter_lacks_config(a)) return LT_OK;
+    return lt_notes_add(notes, lt_adapter_path(a), 0, err,
+        "scale 1: PEFT keeps alpha in adapter_config.json, which is not beside it");
+}
+
 void lt_notes_release(lt_notes *notes)
 {
     for (size_t i = 0; i < notes->count; i++) {

@@ -27,6 +27,10 @@ lt_status lt_notes_drop_metadata(
 lt_status lt_notes_add_metadata(lt_notes *notes, const lt_writer *writer,
     const lt_store *store, lt_error *err) LT_MUST_USE;
 
+/* An adapter whose scale is a guess, for want of its config. */
+lt_status lt_notes_add_assumed(
+    lt_notes *notes, const lt_adapter *adapter, lt_error *err) LT_MUST_USE;
+
 double lt_now(void); /* seconds, monotonic */
 void lt_cost_finish(lt_cost *cost, double started);
 

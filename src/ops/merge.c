@@ -247,6 +247,7 @@ void lt_merge_report_release(lt_merge_report *r)
     lt_arena_release(&arena);
     lt_notes_release(&r->unmatched);
     lt_notes_release(&r->untouched);
+    lt_notes_release(&r->assumed);
     lt_notes_release(&r->redundant);
     lt_notes_release(&r->dropped);
     free(r->applied);

@@ -438,6 +438,8 @@ static lt_status open_all(lt_merge_run *run, lt_error *err)
             return lt_error_set(err, LT_ERR_ARG, "a weight is not a finite number");
         st = lt_adapter_open(&run->adapters[i], o->inputs[i].path, err);
         if (!st) st = lt_adapter_usable(run->adapters[i], err);
+        if (!st && run->options->alpha == 0)
+            st = lt_notes_add_assumed(&run->report->assumed, run->adapters[i], err);
     }
     return st;
 }

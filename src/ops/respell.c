@@ -510,6 +510,7 @@ static lt_status place_all(struct respelling *z, lt_error *err)
 {
     lt_status st = LT_OK;
     z->report->modules_read = lt_adapter_module_count(z->adapter);
+    st = lt_notes_add_assumed(&z->report->assumed, z->adapter, err);
     for (size_t i = 0; i < lt_adapter_module_count(z->adapter) && !st; i++)
         st = place_module(z, i, err);
     for (size_t i = 0; i < lt_adapter_rest_count(z->adapter) && !st; i++)
@@ -589,6 +590,7 @@ lt_status lt_respell(
 void lt_respell_report_release(lt_respell_report *r)
 {
     lt_notes_release(&r->unmatched);
+    lt_notes_release(&r->assumed);
     lt_notes_release(&r->dropped);
     *r = (lt_respell_report){ 0 };
 }

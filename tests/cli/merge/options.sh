@@ -54,3 +54,26 @@ for precision in fp16 float; do
     same "$precision-1.safetensors" "$precision-2.safetensors"
     same "$precision-1.safetensors" "$precision-5.safetensors"
 done
+
+# PEFT's factors without their config: the scale is a guess, and said to be one.
+cp "$llm/lora/adapter_model.safetensors" alone.safetensors
+run 0 merge --base "$base" alone.safetensors -o alone.out
+out "alone.safetensors: scale 1: PEFT keeps alpha"
+run 0 merge --base "$base" alone.safetensors -n --json
+check test "$(field stdout '.assumed | map(.name) | @csv')" = '"alone.safetensors"'
+run 0 merge --base "$base" alone.safetensors --alpha 16 -o told.safetensors -f
+check [ -z "$(grep assumed stdout)" ]
+tail -c "$bytes" told.safetensors >told.data
+same told.data plus.data
+run 0 merge --base "$base" "$llm/lora" -n --json
+check test "$(field stdout '.assumed | length')" = 0
+run 0 map --base "$base" alone.safetensors
+out "assumed alone.safetensors: scale 1"
+run 0 convert alone.safetensors --base "$base" --to kohya -o kohya.safetensors --json
+check test "$(field stdout '.assumed | length')" = 1
+run 0 info alone.safetensors
+out "PEFT keeps it in adapter_config.json"
+run 0 info alone.safetensors --json
+check test "$(field stdout .lacks_config)" = true
+run 0 info "$llm/lora" --json
+check test "$(field stdout .lacks_config)" = false
