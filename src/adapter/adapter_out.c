@@ -12,6 +12,7 @@
 #include "format/extra.h"
 #include "tensor/convert.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -346,8 +347,9 @@ lt_status lt_adapter_out_put_part(lt_adapter_out *o, size_t index, lt_part part,
     const lt_dtype_info *info = lt_dtype_get(e->dtype);
     for (size_t i = 0; i < count; i++)
         if (!(fabs((double)values[i]) < info->overflow)) {
-            lt_error_set(err, LT_ERR_NUMERIC, "a factor's value %g overflows %s",
-                (double)values[i], info->name);
+            lt_error_set(err, LT_ERR_NUMERIC, "a factor's value %g overflows %s%s",
+                (double)values[i], info->name,
+                fabs((double)values[i]) <= FLT_MAX ? ": choose a wider --dtype" : "");
             return lt_error_where(err, "module '%s'", e->path);
         }
     size_t value = info->bits / 8;

@@ -210,11 +210,22 @@ static lt_status store(struct factoring *f, struct work *w, lt_split split, lt_e
     bool swaps = lt_site_swaps(item->site, lt_dialect_naming(f->run->dialect));
     if (swaps) swap_halves(w->up, (size_t)item->site->out, r);
     lt_status st = lt_adapter_out_put(f->out, item->out_index, w->up, w->down, err);
+    /* Of others it is the output that is at fault. */
+    if (st == LT_ERR_NUMERIC)
+        return lt_error_where(err, "%s", lt_store_path(f->run->tuned));
     if (st) return st;
     if (swaps) swap_halves(w->up, (size_t)item->site->out, r);
     lt_round_to(w->up, n_up, f->run->dtype, w->cast);
     lt_round_to(w->down, n_down, f->run->dtype, w->cast);
     return LT_OK;
+}
+
+/* By the base's name of it, in the file that makes the difference. */
+static lt_status blame_change(
+    const lt_extract_run *run, const lt_extract_item *item, lt_error *err)
+{
+    return lt_error_where(
+        err, "%s: tensor '%s'", lt_store_path(run->tuned), item->site->tensor->name);
 }
 
 static lt_status extract_one(void *ctx, size_t index, lt_worker *worker, lt_error *err)
@@ -231,13 +242,13 @@ static lt_status extract_one(void *ctx, size_t index, lt_worker *worker, lt_erro
     if (!st) st = make_delta(&w, &result->energy, err);
     if (st) return st;
     st = factor(&w, result->energy, split, scratch, err);
-    if (st) return lt_error_where(err, "tensor '%s'", item->site->tensor->name);
+    if (st) return blame_change(f->run, item, err);
     st = store(f, &w, split, err);
     if (!st) st = measure(&w, f->run->dtype, &result->residual, err);
     if (!st && !isfinite(result->residual)) {
         lt_error_set(err, LT_ERR_NUMERIC,
             "the change is so large that the product of its factors overflows F32");
-        return lt_error_where(err, "tensor '%s'", item->site->tensor->name);
+        return blame_change(f->run, item, err);
     }
     result->seconds = lt_now() - started;
     lt_scratch_trim(scratch, f->keep);

@@ -64,3 +64,16 @@ echo '{}' >there/adapter_config.json
 run 1 extract --base "$base" --tuned "$tuned" -o there/
 err "there/adapter_config.json: the output exists"
 check test ! -e there/adapter_model.safetensors
+
+# A change that the factors' type cannot hold: the file that makes it, and the way out.
+one='{"model.layers.0.self_attn.q_proj.weight":{"dtype":"F32","shape":[1,1],"data_offsets":[0,4]}}'
+make small.safetensors "$one" AAAA
+make huge.safetensors "$one" "$(printf '\377\377\177\177')" # FLT_MAX
+run 1 extract --base small.safetensors --tuned huge.safetensors --dtype f16 -o big.safetensors
+err "huge.safetensors: module 'model.layers.0.self_attn.q_proj': a factor's value"
+err "overflows F16: choose a wider --dtype"
+nothing_left big.safetensors
+run 0 extract --base small.safetensors --tuned huge.safetensors --dtype f32 -o big.safetensors
+run 1 convert big.safetensors --base small.safetensors --to kohya --dtype f16 -o k.safetensors
+err "big.safetensors: module 'lora_unet_model_layers_0_self_attn_q_proj': a factor's value"
+nothing_left k.safetensors
