@@ -338,6 +338,10 @@ static lt_status find_in(const char *folder, const char *const *names, char *fil
         lt_status st = lt_path_look(file, &kind, err);
         if (st) return st;
         *found = kind != LT_PATH_NONE;
+        if (kind == LT_PATH_OTHER) {
+            lt_error_set(err, LT_ERR_FORMAT, "is a pipe or a device, not a file");
+            return lt_error_where(err, "%s", file);
+        }
     }
     return LT_OK;
 }

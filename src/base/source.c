@@ -87,29 +87,36 @@ static lt_status spool(int in, int *out, lt_error *err)
     return LT_OK;
 }
 
-static lt_status open_fd(const char *path, bool is_stdin, int *out, lt_error *err)
+/* Whether it can be read by offset; false without an error: it has to be spooled. */
+static lt_status check_kind(int fd, bool named, bool *regular, lt_error *err)
 {
-    int fd = is_stdin ? dup(STDIN_FILENO) : open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return lt_error_sys(err, errno, "cannot open: %s", strerror(errno));
     struct stat sb;
-    if (fstat(fd, &sb)) {
-        lt_status st = lt_error_sys(err, errno, "cannot stat: %s", strerror(errno));
-        close(fd);
-        return st;
-    }
-    if (S_ISDIR(sb.st_mode)) {
-        close(fd);
+    if (fstat(fd, &sb))
+        return lt_error_sys(err, errno, "cannot stat: %s", strerror(errno));
+    if (S_ISDIR(sb.st_mode))
         return lt_error_set(err, LT_ERR_UNSUPPORTED, "is a folder, not a file");
+    *regular = S_ISREG(sb.st_mode);
+    if (*regular || named) return LT_OK;
+    return lt_error_set(err, LT_ERR_FORMAT,
+        "is a pipe or a device, which only stands for a file where it is named");
+}
+
+static lt_status open_fd(
+    const char *path, bool is_stdin, bool named, int *out, lt_error *err)
+{
+    /* Opening a pipe waits for its other end, or not. */
+    int flags = O_RDONLY | O_CLOEXEC | (named ? 0 : O_NONBLOCK);
+    int fd = is_stdin ? dup(STDIN_FILENO) : open(path, flags);
+    if (fd < 0) return lt_error_sys(err, errno, "cannot open: %s", strerror(errno));
+    bool regular = true;
+    lt_status st = check_kind(fd, named, &regular, err);
+    if (!st && regular) {
+        *out = fd;
+        return LT_OK;
     }
-    if (!S_ISREG(sb.st_mode)) {
-        int spooled = -1;
-        lt_status st = spool(fd, &spooled, err);
-        close(fd);
-        if (st) return st;
-        fd = spooled;
-    }
-    *out = fd;
-    return LT_OK;
+    if (!st) st = spool(fd, out, err);
+    close(fd);
+    return st;
 }
 
 static lt_status new_source(lt_source **out, int fd, const char *shown, lt_error *err)
@@ -127,18 +134,28 @@ static lt_status new_source(lt_source **out, int fd, const char *shown, lt_error
     return LT_OK;
 }
 
-lt_status lt_source_open(lt_source **out, const char *path, lt_error *err)
+static lt_status open_source(lt_source **out, const char *path, bool named, lt_error *err)
 {
     *out = NULL;
-    bool is_stdin = !strcmp(path, "-");
+    bool is_stdin = named && !strcmp(path, "-");
     const char *shown = is_stdin ? "standard input" : path;
     int fd = -1;
-    lt_status st = open_fd(path, is_stdin, &fd, err);
+    lt_status st = open_fd(path, is_stdin, named, &fd, err);
     if (!st) st = new_source(out, fd, shown, err);
     if (!st) return LT_OK;
     if (fd >= 0) close(fd);
     lt_error_where(err, "%s", shown);
     return st;
+}
+
+lt_status lt_source_open(lt_source **out, const char *path, lt_error *err)
+{
+    return open_source(out, path, true, err);
+}
+
+lt_status lt_source_open_found(lt_source **out, const char *path, lt_error *err)
+{
+    return open_source(out, path, false, err);
 }
 
 void lt_source_close(lt_source *src)
@@ -202,7 +219,7 @@ lt_status lt_read_text(
 {
     lt_source *src = NULL;
     *text = NULL;
-    lt_status st = lt_source_open(&src, path, err);
+    lt_status st = lt_source_open_found(&src, path, err);
     if (!src) return st;
     if (src->size > limit)
         st =

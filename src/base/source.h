@@ -12,6 +12,10 @@ typedef struct lt_source lt_source;
 /* Opens a regular file, or standard input when path is "-". Input that cannot seek is
  * copied to an unlinked temporary file first ($TMPDIR, at most LT_MAX_SPOOL_SIZE). */
 lt_status lt_source_open(lt_source **out, const char *path, lt_error *err) LT_MUST_USE;
+/* Opens a file that nobody named: it was found in a folder or by an index. A link there
+ * may lead anywhere; anything but a regular file is LT_ERR_FORMAT, and not waited for. */
+lt_status lt_source_open_found(
+    lt_source **out, const char *path, lt_error *err) LT_MUST_USE;
 void lt_source_close(lt_source *src);
 
 uint64_t lt_source_size(const lt_source *src);
@@ -27,7 +31,8 @@ lt_status lt_source_read(const lt_source *src, uint64_t offset, void *dst, size_
  * since. */
 lt_status lt_source_unchanged(const lt_source *src, lt_error *err) LT_MUST_USE;
 
-/* The whole of a text file of at most limit bytes, NUL-terminated; release with free. */
+/* The whole of a regular file of text, of at most limit bytes, NUL-terminated; release
+ * with free. */
 lt_status lt_read_text(const char *path, uint64_t limit, char **text, size_t *size,
     lt_error *err) LT_MUST_USE;
 

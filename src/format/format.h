@@ -88,8 +88,9 @@ struct lt_store {
     size_t homes_capacity;
 };
 
-/* Opens one file. */
-lt_status lt_store_open_file(
+/* Opens one file of a set: it was found in a folder or by an index
+ * (lt_source_open_found). */
+lt_status lt_store_open_part(
     lt_store **out, const char *path, lt_reading reading, lt_error *err) LT_MUST_USE;
 
 /* The descriptor and position where the tensor's bytes lie as they are; false when they

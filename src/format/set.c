@@ -115,7 +115,7 @@ lt_status lt_set_add_file(lt_store *set, const char *name,
     char *path =
         lt_arena_printf(&set->arena, err, "%s%s%s", set->folder, g->folder, name);
     if (!part.file || !path) return LT_ERR_NOMEM;
-    st = lt_store_open_file(&part.store, path, set->reading, err);
+    st = lt_store_open_part(&part.store, path, set->reading, err);
     if (st) return st;
     if (!set->n_parts)
         st = lt_metadata_copy(&set->metadata, lt_store_metadata(part.store), err);

@@ -56,14 +56,15 @@ static lt_status pick_format(lt_store *store, lt_error *err)
     return lt_error_at(err, LT_ERR_FORMAT, 0, "not a tensor file that loratool knows");
 }
 
-lt_status lt_store_open_file(
-    lt_store **out, const char *path, lt_reading reading, lt_error *err)
+static lt_status open_file(
+    lt_store **out, const char *path, lt_reading reading, bool named, lt_error *err)
 {
     *out = NULL;
     lt_store *store = calloc(1, sizeof *store);
     if (!store) return lt_error_set(err, LT_ERR_NOMEM, "out of memory");
     store->reading = reading;
-    lt_status st = lt_source_open(&store->source, path, err);
+    lt_status st = named ? lt_source_open(&store->source, path, err)
+                         : lt_source_open_found(&store->source, path, err);
     if (st) {
         lt_store_close(store);
         return st;
@@ -79,6 +80,12 @@ lt_status lt_store_open_file(
     return LT_OK;
 }
 
+lt_status lt_store_open_part(
+    lt_store **out, const char *path, lt_reading reading, lt_error *err)
+{
+    return open_file(out, path, reading, false, err);
+}
+
 lt_status lt_store_open_as(
     lt_store **out, const char *path, lt_reading reading, lt_error *err)
 {
@@ -88,7 +95,7 @@ lt_status lt_store_open_as(
     if (st) return st;
     if (kind == LT_PATH_FOLDER) return lt_folder_open(out, path, reading, err);
     if (lt_is_index_name(path)) return lt_index_open(out, path, reading, err);
-    return lt_store_open_file(out, path, reading, err);
+    return open_file(out, path, reading, true, err);
 }
 
 lt_status lt_store_open(lt_store **out, const char *path, lt_error *err)

@@ -309,7 +309,7 @@ lt_status lt_writer_copy_file(
     lt_source *src = NULL;
     lt_outfile *file = NULL;
     const char *path = lt_outfolder_file(w->folder, name, err);
-    lt_status st = path ? lt_source_open(&src, from, err) : LT_ERR_NOMEM;
+    lt_status st = path ? lt_source_open_found(&src, from, err) : LT_ERR_NOMEM;
     if (!st) st = lt_outfile_open(&file, path, true, err);
     if (!st)
         st = lt_outfile_copy(file, 0, lt_source_fd(src), 0, lt_source_size(src), err);

@@ -2,6 +2,7 @@
 """Names in files lead nowhere but where they may; outputs have the permissions that the umask gives, and
 go where links lead; nothing in the program can start another one."""
 
+import itertools
 import stat
 import zipfile
 
@@ -51,6 +52,30 @@ def components_stay_in_their_folder(bench):
         (model / "model_index.json").write_text(json.dumps({"_class_name": "X", name: ["diffusers", "Y"]}))
         before = bench.files()
         refused(bench, run(bench, "convert", "pipe", "-o", "out/"), before, f"component '{name}'")
+
+
+def pipes_and_devices_are_no_files(bench):
+    """What lies in a folder under a file's name is neither waited for nor read without end."""
+    kinds = {"a pipe": lambda path: os.mkfifo(path), "a device": lambda path: path.symlink_to("/dev/zero")}
+    places = (("in/llm/lora", "adapter_config.json", 5), ("in/llm/lora", "adapter_model.safetensors", 5),
+              ("in/llm/sharded", "model-00002-of-00005.safetensors", 5),
+              ("in/llm/sharded", "model.safetensors.index.json", None), ("in/sd/base", "model.safetensors", 3))
+    for (source, name, code), (kind, make) in itertools.product(places, kinds.items()):
+        bench.clear()
+        shutil.copytree(bench.root / source, bench.root / "model")
+        (bench.root / "model" / name).unlink()
+        make(bench.root / "model" / name)
+        done = run(bench, "info", "model")
+        check(done.returncode == code if code else done.returncode in (0, 3, 5),
+              f"{name}, {kind}: exit {done.returncode} {done.stderr!r}")
+        check(code != 5 or f"{name}: is a pipe or a device" in done.stderr, f"{name}, {kind}: {done.stderr!r}")
+    bench.clear()
+    shutil.copytree(bench.root / "in" / "llm" / "sharded", bench.root / "model")
+    index = bench.root / "model" / "model.safetensors.index.json"
+    index.rename(bench.root / "index")
+    os.mkfifo(index)
+    done = run(bench, "info", "model/model.safetensors.index.json")
+    check(done.returncode == 5 and "is a pipe" in done.stderr, f"an index: exit {done.returncode} {done.stderr!r}")
 
 
 def zip_entries_stay_in_their_archive(bench):
@@ -177,7 +202,7 @@ def main():
         make_inputs(Path(inputs))
         bench = Bench(inputs)
         for test in (indices_stay_in_their_folder, components_stay_in_their_folder,
-                     zip_entries_stay_in_their_archive, tensor_names_are_no_paths,
+                     pipes_and_devices_are_no_files, zip_entries_stay_in_their_archive, tensor_names_are_no_paths,
                      permissions_follow_the_umask, links_are_followed, names_may_be_long, gives_up_first):
             test(bench)
         bench.close()
