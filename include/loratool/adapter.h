@@ -77,6 +77,11 @@ lt_status lt_adapter_open(lt_adapter **out, const char *path, lt_error *err) LT_
 /* *is: path is a folder with PEFT's config or diffusers' adapter file in it. LT_ERR_IO
  * when that cannot be told. */
 lt_status lt_adapter_is_folder(const char *path, bool *is, lt_error *err) LT_MUST_USE;
+/* *has: lt_adapter_open would read PEFT's config with the file that path stands for. */
+lt_status lt_adapter_has_config(const char *path, bool *has, lt_error *err) LT_MUST_USE;
+/* What of the config matters beside the factors: a scale other than 1, other tensors in
+ * place of the base's, or a reason not to compute with it. False without a config. */
+bool lt_adapter_needs_config(const lt_adapter *adapter);
 /* The same with path's tensor file, when *store is not NULL, open already; the adapter
  * takes it over on success. */
 lt_status lt_adapter_open_with(

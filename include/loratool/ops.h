@@ -212,6 +212,7 @@ typedef struct lt_convert_options {
     uint64_t max_shard_size; /* 0: as in the input */
     bool everything;         /* LT_READ_EVERYTHING */
     bool salvage;            /* also from a pickle that would run code */
+    bool allow_unmatched;    /* leave a PEFT config out that matters */
     bool overwrite;
     int threads;
     lt_progress progress;

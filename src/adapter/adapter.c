@@ -416,6 +416,30 @@ lt_status lt_adapter_is_folder(const char *path, bool *is, lt_error *err)
     return st == LT_ERR_MISMATCH ? LT_OK : st;
 }
 
+lt_status lt_adapter_has_config(const char *path, bool *has, lt_error *err)
+{
+    char file[4200], config[4200];
+    *has = false;
+    if (strlen(path) >= 4000) return LT_OK;
+    lt_status st = locate(path, file, config, sizeof file, err);
+    *has = !st && *config;
+    return st == LT_ERR_MISMATCH ? LT_OK : st;
+}
+
+bool lt_adapter_needs_config(const lt_adapter *a)
+{
+    if (!a->config_text) return false;
+    if (lt_adapter_usable(a, NULL)) return true;
+    for (size_t i = 0; i < a->n_modules; i++) {
+        const lt_module *m = &a->modules[i];
+        if (!m->part[LT_PART_ALPHA] && !m->part[LT_PART_SCALE] && m->scale != 1)
+            return true;
+    }
+    for (size_t i = 0; i < a->n_rest; i++)
+        if (lt_adapter_replaces(a, a->rest[i])) return true;
+    return false;
+}
+
 lt_status lt_adapter_open(lt_adapter **out, const char *path, lt_error *err)
 {
     lt_store *none = NULL;

@@ -26,7 +26,7 @@ static const lt_opt options[] = {
     { "family", 0, OPT_STRING, AT(family), "NAME",
         "without --base: the family of that model", { NULL } },
     { "allow-unmatched", 0, OPT_FLAG, AT(allow_unmatched), NULL,
-        "with --to: leave out what has no place in the output", { NULL } },
+        "leave out what has no place in the output", { NULL } },
     { "dtype", 0, OPT_STRING, AT(dtype), "TYPE",
         "keep, f32, f16 or bf16 for every tensor [keep]", { "save-precision" } },
     { "ema", 0, OPT_STRING, AT(ema), "HOW",
@@ -239,9 +239,8 @@ static lt_status run(void *filled, int n_args, char **args, lt_error *err)
     if (n_args != 1 || !o->output)
         return lt_error_set(err, LT_ERR_ARG, "one input and -o are needed");
     if (o->to || o->consumer) return rewrite(o, args[0], err);
-    if (o->base || o->family || o->allow_unmatched)
-        return lt_error_set(err, LT_ERR_ARG,
-            "--base, --family and --allow-unmatched go with --to or --for");
+    if (o->base || o->family)
+        return lt_error_set(err, LT_ERR_ARG, "--base and --family go with --to or --for");
     if (parse_ema(o->ema, &ema, err)) return LT_ERR_ARG;
     lt_convert_options x = { .input = args[0],
         .output = o->output,
@@ -251,6 +250,7 @@ static lt_status run(void *filled, int n_args, char **args, lt_error *err)
         .max_shard_size = o->max_shard_size,
         .everything = o->all_tensors,
         .salvage = o->salvage,
+        .allow_unmatched = o->allow_unmatched,
         .overwrite = o->force,
         .threads = o->threads,
         .progress = lt_progress_meter(o->common.quiet) };

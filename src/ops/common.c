@@ -65,7 +65,7 @@ lt_status lt_notes_add_assumed(lt_notes *notes, const lt_adapter *a, lt_error *e
 {
     if (!lt_adapter_lacks_config(a)) return LT_OK;
     return lt_notes_add(notes, lt_adapter_path(a), 0, err,
-        "scale 1: PEFT keeps alpha in adapter_config.json, which is not beside it");
+        "scale 1: PEFT keeps alpha in adapter_config.json, which does not come with it");
 }
 
 void lt_notes_release(lt_notes *notes)

@@ -172,6 +172,38 @@ static void convert_done(void *ctx, size_t i)
     if (p->tick) p->tick(p->ctx, c->done, c->n_items, c->items[i].from->name);
 }
 
+/* PEFT's config goes along into a folder, as one of the files beside the weights. */
+static bool keeps_config(const struct converting *c)
+{
+    const char *output = c->options->output;
+    if (lt_path_is_folder_output(output)) return lt_store_folder(c->store) != NULL;
+    return lt_adapter_path_is_folder(output);
+}
+
+/* One file has no place for the config: alone, the factors would be of another scale. */
+static lt_status judge_config(struct converting *c, lt_error *err)
+{
+    static const char *const what = "PEFT's config, which tells the scale of the modules";
+    const char *input = c->options->input;
+    bool has = false;
+    lt_adapter *adapter = NULL;
+    lt_status st = lt_adapter_has_config(input, &has, err);
+    if (st || !has || keeps_config(c)) return st;
+    if (lt_store_holds_adapter(c->store)) st = lt_adapter_open(&adapter, input, err);
+    if (st) return st;
+    if (adapter && lt_adapter_needs_config(adapter) && !c->options->allow_unmatched) {
+        st = lt_error_set(err, LT_ERR_MISMATCH,
+            "its adapter_config.json, which tells the scale of the modules, has no place "
+            "in one file: write a folder (DIR/) or another dialect (--to), or give "
+            "--allow-unmatched");
+        lt_error_where(err, "%s", input);
+    } else {
+        st = lt_notes_add(&c->report->dropped, "adapter_config.json", 0, err, "%s", what);
+    }
+    lt_adapter_free(adapter);
+    return st;
+}
+
 static lt_status open_both(struct converting *c, lt_error *err)
 {
     const lt_convert_options *o = c->options;
@@ -184,6 +216,8 @@ static lt_status open_both(struct converting *c, lt_error *err)
     if (!st) st = lt_store_usable(c->store, o->salvage, err);
     if (st) return st;
     c->report->from = lt_store_container(c->store);
+    st = judge_config(c, err);
+    if (st) return st;
     lt_output output = { .path = o->output,
         .format = o->format,
         .overwrite = o->overwrite,

@@ -92,3 +92,26 @@ same adapter/adapter_config.json "$llm/lora/adapter_config.json"
 run 0 merge --base "$llm/base" adapter -o a.safetensors -q
 run 0 merge --base "$llm/base" "$llm/lora" -o b.safetensors -q
 same a.safetensors b.safetensors
+
+# The scale of a PEFT adapter stands in its config: one file has no place for it.
+for input in "$llm/lora" "$llm/lora/adapter_model.safetensors"; do
+    run 3 convert "$input" -o one.safetensors
+    err "$input: its adapter_config.json, which tells the scale of the modules, has no place"
+    nothing_left one.safetensors
+    run 0 convert "$input" -o one.safetensors --allow-unmatched --json
+    check test "$(field stdout '.dropped | map(.name) | @csv')" = '"adapter_config.json"'
+    rm one.safetensors
+done
+run 3 convert "$llm/lora/adapter_model.safetensors" -o beside/ # which copies nothing
+mkdir peft8
+cp "$llm/lora/adapter_model.safetensors" peft8/
+echo '{"peft_type":"LORA","r":8,"lora_alpha":8}' >peft8/adapter_config.json
+run 0 convert peft8 -o one.safetensors
+out "adapter_config.json: PEFT's config"
+run 0 convert peft8/adapter_model.safetensors -o peft8/adapter_model.bin
+echo '{"peft_type":"LORA","r":8,"lora_alpha":8,"use_rslora":true}' >peft8/adapter_config.json
+rm peft8/adapter_model.bin
+run 3 convert peft8 -o two.safetensors
+nothing_left two.safetensors
+run 0 convert peft8 -o kept/
+check test -s kept/adapter_config.json
