@@ -30,6 +30,7 @@ static struct row {
     [LT_LIMIT_PICKLE_MARKS] = { "pickle-marks", LT_MAX_PICKLE_MARKS, INT32_MAX },
     [LT_LIMIT_PICKLE_STRING] = { "pickle-string", LT_MAX_PICKLE_STRING, INT32_MAX },
     [LT_LIMIT_TORCH_DEPTH] = { "torch-depth", LT_MAX_TORCH_DEPTH, 1000 },
+    [LT_LIMIT_OVERLAP_SIZE] = { "overlap-size", LT_MAX_OVERLAP_SIZE, INT64_MAX },
     [LT_LIMIT_ZIP_ENTRIES] = { "zip-entries", LT_MAX_ZIP_ENTRIES, INT32_MAX },
     [LT_LIMIT_ZIP_RATIO] = { "zip-ratio", LT_MAX_ZIP_RATIO, 1032 },
     [LT_LIMIT_PATTERN_MEMORY] = { "pattern-memory", LT_MAX_PATTERN_MEMORY, INT64_MAX },

@@ -50,7 +50,8 @@
 #define LT_MAX_TORCH_DEPTH 100
 /* Looks at a pickled value, one value looked at several times included. */
 #define LT_MAX_TORCH_VISITS 50000000u
-/* A view that repeats elements of its storage may be that large. */
+/* Views of a torch file's storages may repeat elements: to so much beside what the
+ * storages hold, or to twice that. */
 #define LT_MAX_OVERLAP_SIZE (4ull << 30)
 #define LT_MAX_ZIP_ENTRIES 500000u
 /* A compressed entry over the size must not shrink by more than the ratio: deflate
@@ -95,6 +96,7 @@ typedef enum lt_limit_id {
     LT_LIMIT_PICKLE_MARKS,
     LT_LIMIT_PICKLE_STRING,
     LT_LIMIT_TORCH_DEPTH,
+    LT_LIMIT_OVERLAP_SIZE,
     LT_LIMIT_ZIP_ENTRIES,
     LT_LIMIT_ZIP_RATIO,
     LT_LIMIT_PATTERN_MEMORY,

@@ -108,12 +108,12 @@ lt_status lt_outfile_scratch(lt_outfile **out, const lt_outfile *beside, lt_erro
     *out = NULL;
     lt_outfile *f = new_outfile(err);
     if (!f) return LT_ERR_NOMEM;
-    f->path = lt_strdup(beside->path, err);
-    if (f->path)
-        f->fd = beside->to_stdout ? lt_temp_fd(err) : lt_temp_nameless(f->path, err);
+    f->path = lt_strdup(beside ? beside->path : "a scratch file", err);
+    bool in_folder = beside && !beside->to_stdout;
+    if (f->path) f->fd = in_folder ? lt_temp_nameless(f->path, err) : lt_temp_fd(err);
     if (f->fd < 0) {
+        if (f->path) lt_error_where(err, "%s", f->path);
         lt_outfile_close(f);
-        lt_error_where(err, "%s", beside->path);
         return err ? err->code : LT_ERR_IO;
     }
     *out = f;

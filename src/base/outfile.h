@@ -20,8 +20,8 @@ typedef struct lt_outfile lt_outfile;
 lt_status lt_outfile_open(
     lt_outfile **out, const char *path, bool overwrite, lt_error *err) LT_MUST_USE;
 
-/* A nameless file in the folder that beside will be in, for what is assembled later; it
- * is gone with lt_outfile_close. */
+/* A nameless file in the folder that beside will be in, for what is assembled later, or
+ * in $TMPDIR (beside NULL or standard output); it is gone with lt_outfile_close. */
 lt_status lt_outfile_scratch(
     lt_outfile **out, const lt_outfile *beside, lt_error *err) LT_MUST_USE;
 

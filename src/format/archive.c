@@ -9,6 +9,7 @@
 #include "base/limits.h"
 #include "base/map.h"
 #include "base/mem.h"
+#include "base/outfile.h"
 #include "base/pool.h"
 #include "format/zip_library.h"
 
@@ -18,6 +19,8 @@
 
 #define N_STREAMS 8
 #define SKIP_SIZE 65536u
+#define KEEP_SIZE ((size_t)1 << 20)
+#define MOST_PASSES 4u /* through an entry, before it is kept */
 #define PROOF_SIZE 64u
 #define HEADER_SIZE 30u /* of an entry, without name */
 #define LENGTHS_AT 26u  /* in it: of the name, 2 bytes, and of what follows it */
@@ -28,6 +31,13 @@ struct stream {
     size_t entry;
     uint64_t at;   /* position in the content */
     uint64_t used; /* when it was read last */
+};
+
+/* What reading a deflated entry has cost, and where its content lies in the scratch file.
+ */
+struct unpacked {
+    uint64_t bytes;
+    uint64_t at; /* 1 more; 0: nowhere */
 };
 
 struct lt_archive {
@@ -46,6 +56,9 @@ struct lt_archive {
     lt_lock *lock;
     struct stream streams[N_STREAMS];
     uint64_t clock;
+    struct unpacked *unpacked; /* of each entry, from the first that is unpacked on */
+    lt_outfile *scratch;
+    uint64_t scratch_size;
 };
 
 /* ---- libzip's source --------------------------------------------------------------- */
@@ -376,6 +389,8 @@ void lt_archive_close(lt_archive *a)
         if (a->streams[i].file) zip_fclose(a->streams[i].file);
     if (a->zip) zip_discard(a->zip);
     zip_error_fini(&a->error);
+    lt_outfile_close(a->scratch);
+    lt_free(a->unpacked);
     lt_lock_free(a->lock);
     lt_map_release(&a->by_name);
     lt_arena_release(&a->arena);
@@ -427,6 +442,7 @@ static lt_status read_stream(
     zip_int64_t n = zip_fread(s->file, dst, size);
     if (n == (zip_int64_t)size) {
         s->at += size;
+        a->unpacked[s->entry].bytes += size;
         return LT_OK;
     }
     lt_status st = n < 0
@@ -457,6 +473,54 @@ static lt_status unpack(
     return st ? st : read_stream(a, s, dst, size, err);
 }
 
+static lt_status check_scratch(const lt_archive *a, uint64_t more, lt_error *err)
+{
+    uint64_t most = lt_limit(LT_LIMIT_SPOOL_SIZE);
+    if (more <= most && a->scratch_size <= most - more) return LT_OK;
+    return lt_error_set(err, LT_ERR_LIMIT,
+        "zip: to be read out of order it has to be unpacked, which takes over %llu bytes",
+        (unsigned long long)most);
+}
+
+/* Unpacks the whole entry into the scratch file. */
+static lt_status keep(lt_archive *a, size_t index, lt_error *err)
+{
+    const lt_entry *entry = &a->entries[index];
+    lt_status st = check_scratch(a, entry->size, err);
+    if (!st && !a->scratch) st = lt_outfile_scratch(&a->scratch, NULL, err);
+    char *piece = st ? NULL : lt_alloc_work(KEEP_SIZE, 1, err);
+    if (!piece) return st ? st : LT_ERR_NOMEM;
+    for (uint64_t at = 0; at < entry->size && !st;) {
+        uint64_t left = entry->size - at;
+        size_t n = left < KEEP_SIZE ? (size_t)left : KEEP_SIZE;
+        st = unpack(a, index, at, piece, n, err);
+        if (!st) st = lt_outfile_write(a->scratch, a->scratch_size + at, piece, n, err);
+        at += n;
+    }
+    lt_free(piece);
+    if (st) return st;
+    a->unpacked[index].at = a->scratch_size + 1;
+    a->scratch_size += entry->size;
+    return LT_OK;
+}
+
+/* An entry whose views are not read in its order would be unpacked again for every piece
+ * of one: what was unpacked several times is kept. */
+static lt_status read_packed(
+    lt_archive *a, size_t index, uint64_t first, void *dst, size_t size, lt_error *err)
+{
+    const lt_entry *entry = &a->entries[index];
+    lt_status st = LT_OK;
+    if (!a->unpacked) a->unpacked = lt_alloc(a->count, sizeof *a->unpacked, err);
+    if (!a->unpacked) return LT_ERR_NOMEM;
+    const struct unpacked *u = &a->unpacked[index];
+    if (!u->at && u->bytes / MOST_PASSES > entry->size + KEEP_SIZE)
+        st = keep(a, index, err);
+    if (st) return st;
+    if (!u->at) return unpack(a, index, first, dst, size, err);
+    return lt_outfile_read(a->scratch, u->at - 1 + first, dst, size, err);
+}
+
 lt_status lt_archive_read(const lt_archive *archive, size_t index, uint64_t first,
     void *dst, size_t size, lt_error *err)
 {
@@ -471,7 +535,7 @@ lt_status lt_archive_read(const lt_archive *archive, size_t index, uint64_t firs
     /* Streams are a cache: what can be read does not change. */
     lt_archive *a = (lt_archive *)archive;
     lt_lock_take(a->lock);
-    lt_status st = unpack(a, index, first, dst, size, err);
+    lt_status st = read_packed(a, index, first, dst, size, err);
     lt_lock_give(a->lock);
     return st ? blame(entry, err) : LT_OK;
 }

@@ -32,7 +32,8 @@ size_t lt_archive_find(const lt_archive *archive, const char *name);
 
 /* Bytes [first, first + size) of an entry's content, which must be inside it.
  * Thread-safe. Cheap for stored entries; deflated ones are unpacked from where one of
- * the last reads ended, or from their beginning. */
+ * the last reads ended, or from their beginning. What that unpacks several times is kept in
+ * a scratch file ($TMPDIR), LT_LIMIT_SPOOL_SIZE bytes of all entries at most. */
 lt_status lt_archive_read(const lt_archive *archive, size_t index, uint64_t first,
     void *dst, size_t size, lt_error *err) LT_MUST_USE;
 

@@ -231,10 +231,6 @@ lt_status lt_torch_lay(lt_tensor *tensor, lt_view *view, uint64_t offset,
             "its elements go past the end of its storage (%llu bytes)",
             (unsigned long long)part->size);
     }
-    if (tensor->size > part->size && tensor->size > LT_MAX_OVERLAP_SIZE)
-        return lt_error_set(err, LT_ERR_LIMIT,
-            "it repeats the elements of its storage to over %llu bytes",
-            (unsigned long long)LT_MAX_OVERLAP_SIZE);
     view->first = part->first + first;
     view->end = part->first + end;
     return LT_OK;
@@ -316,6 +312,30 @@ static lt_status find_aliases(lt_torch *t, lt_error *err)
     return LT_OK;
 }
 
+/* Views may overlap, and a view may repeat elements: what they make of the storages has a
+ * ceiling. Tensors that are the same memory count once. */
+static lt_status check_overlap(const lt_torch *t, lt_error *err)
+{
+    const lt_store *s = t->store;
+    uint64_t held = 0, more = lt_limit(LT_LIMIT_OVERLAP_SIZE), total = 0;
+    for (size_t i = 0; i < t->n_storages; i++)
+        if (t->storages[i].placed && !lt_add_size(held, t->storages[i].available, &held))
+            return LT_OK;
+    if (more < held) more = held;
+    for (size_t i = 0; i < s->count; i++) {
+        const lt_tensor *tensor = &s->tensors[i];
+        if (t->aliases[i] != i) continue;
+        bool fits = lt_add_size(total, tensor->size, &total);
+        if (fits && (total <= held || total - held <= more)) continue;
+        lt_error_set(err, LT_ERR_LIMIT,
+            "with it, views repeat elements: over %llu bytes beside the %llu of their "
+            "storages",
+            (unsigned long long)more, (unsigned long long)held);
+        return lt_error_where(err, "tensor '%.200s'", tensor->name);
+    }
+    return LT_OK;
+}
+
 static lt_status add_found(lt_torch *t, lt_found *f, lt_error *err)
 {
     const lt_storage *s = &t->storages[f->view.storage];
@@ -340,6 +360,7 @@ lt_status lt_torch_finish(lt_torch *t, lt_error *err)
     for (size_t i = 0; i < t->n_found && !st; i++)
         st = add_found(t, &t->found[i], err);
     if (!st) st = find_aliases(t, err);
+    if (!st) st = check_overlap(t, err);
     /* Values and names have done their work. */
     lt_pickle_release(&t->pickle);
     free(t->found);

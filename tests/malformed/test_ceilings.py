@@ -102,6 +102,19 @@ def test_object_ceilings():
                "'abcdef': a tensor name is over N bytes")
 
 
+def test_overlap():
+    once = dict(shape=(250,), strides=(0,))
+    both_sides("overlap-size", torch_zip(program(dictionary(weight=tensor(**once)))), 250 * 4 - 16, "'weight': .* over N bytes beside the 16 of")
+    # Views of one storage add up; the same memory counts once.
+    several = {f"v{i}": tensor(shape=(100 + i,), strides=(0,)) for i in range(5)}
+    both_sides("overlap-size", torch_zip(program(dictionary(**several, again=tensor(shape=(104,), strides=(0,))))), 510 * 4 - 16,
+               "'v.': .* over N bytes")
+    both_sides("overlap-size", legacy(program(dictionary(weight=legacy_tensor(**once)))), 250 * 4 - 16, "'weight': .* over N bytes")
+    Path("half.pt").write_bytes(torch_zip(program(dictionary(a=tensor(), b=tensor(strides=(1, 2))))))
+    check(info("half.pt", "overlap-size", 1).returncode == 0, "as much again as the storages hold is no bomb")
+    Path("half.pt").unlink()
+
+
 def test_archive_ceilings():
     ordinary = parts(program(dictionary(weight=tensor())))
     more = [Entry(f"archive/extra/{i}", b"x") for i in range(30)]
@@ -116,6 +129,28 @@ def test_archive_ceilings():
 def test_pipe_ceiling():
     data = torch_zip(program(dictionary(weight=tensor())))
     both_sides("spool-size", data, len(data), "piped input is over N bytes", at=len(data) - 1, stdin=data)
+
+
+def test_deflated_out_of_order():
+    """A transposed view of a deflated storage is not unpacked anew for every piece of it."""
+    side = 3200
+    data = struct.pack(f"<{side}f", *range(side)) * side
+    pickled = program(dictionary(weight=tensor(shape=(side, side), strides=(1, side), count=side * side)))
+    for label, deflate in ("stored", False), ("deflated", True):
+        Path(f"{label}.pt").write_bytes(archive(*parts(pickled)[:-1], Entry("archive/data/0", data, deflate=deflate)))
+
+    def convert(label, *options):
+        return subprocess.run([LORATOOL, "convert", f"{label}.pt", "-o", f"{label}.safetensors", "-q", "-f", *options],
+                              capture_output=True, text=True, timeout=120)
+
+    check(convert("stored").returncode == 0 and convert("deflated").returncode == 0, "convert")
+    check(Path("stored.safetensors").read_bytes() == Path("deflated.safetensors").read_bytes(), "other bytes from a deflated storage")
+    check(convert("deflated", "--limit", f"spool-size={len(data)}").returncode == 0, "refused at its size")
+    done = convert("deflated", "--limit", f"spool-size={len(data) - 1}")
+    check(done.returncode == 5 and "entry 'archive/data/0': zip: to be read out of order" in done.stderr,
+          f"unpacked over and over: {done.returncode} {done.stderr!r}")
+    for path in Path().iterdir():
+        path.unlink()
 
 
 def adapter_of(patterns, modules=2):
@@ -181,5 +216,6 @@ def test_all_are_tried():
 
 
 if __name__ == "__main__":
-    run_tests(test_pickle_ceilings, test_object_ceilings, test_archive_ceilings, test_pipe_ceiling,
+    run_tests(test_pickle_ceilings, test_object_ceilings, test_overlap, test_archive_ceilings, test_pipe_ceiling,
+              test_deflated_out_of_order,
               test_pattern_ceilings, test_expensive_patterns, test_all_are_tried)

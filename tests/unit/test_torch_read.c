@@ -376,7 +376,7 @@ static void test_refused_views(void)
         { VIEW(4, 0, 2, 1LL << 40, 1LL << 40, 0, 0), LT_ERR_FORMAT, "overflows" },
         /* Repeated elements, on both sides of the ceiling. */
         { VIEW(4, 0, 2, 1 << 15, 1 << 15, 0, 0), LT_OK, "" },
-        { VIEW(4, 0, 2, 1 << 15, (1 << 15) + 1, 0, 0), LT_ERR_LIMIT, "repeats" },
+        { VIEW(4, 0, 2, 1 << 15, (1 << 15) + 1, 0, 0), LT_ERR_LIMIT, "repeat elements" },
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         bytes b = { .n = 0 };
