@@ -21,6 +21,7 @@ struct lt_adapter {
         lt_peft_config config;
     } views[LT_MAX_COMPONENT_CONFIGS]; /* of diffusers' lora_adapter_metadata */
     size_t n_views;
+    uint64_t pattern_work; /* that the configs have taken */
     lt_arena arena;
     lt_module *modules;
     size_t n_modules, modules_capacity;
@@ -180,14 +181,16 @@ static const lt_peft_config *config_of(
     return NULL;
 }
 
-static lt_status scale_from_config(const lt_adapter *a, lt_module *m, lt_error *err)
+static lt_status scale_from_config(lt_adapter *a, lt_module *m, lt_error *err)
 {
     const char *path;
     const lt_peft_config *config = config_of(a, m, &path);
     /* After a refusal nothing will be computed from it. */
     if (!config || config->refusal[0]) return LT_OK;
     m->has_alpha = true;
-    return lt_peft_config_scale(config, path, m->rank, &m->alpha, &m->scale, err);
+    lt_status st = lt_peft_config_scale(
+        config, path, m->rank, &m->alpha, &m->scale, &a->pattern_work, err);
+    return st ? lt_error_where(err, "%s", a->path) : LT_OK;
 }
 
 static lt_status finish_module(lt_adapter *a, lt_module *m, lt_error *err)
@@ -285,15 +288,6 @@ static lt_status make_room(lt_adapter *a, lt_error *err)
         lt_store_count(a->store) / 2, sizeof *a->modules, err);
 }
 
-/* Before any pattern is tried. */
-static lt_status check_work(const lt_adapter *a, lt_error *err)
-{
-    lt_status st = lt_peft_config_affords(&a->config, a->n_modules, err);
-    for (size_t i = 0; i < a->n_views && !st; i++)
-        st = lt_peft_config_affords(&a->views[i].config, a->n_modules, err);
-    return st ? lt_error_where(err, "%s", a->path) : LT_OK;
-}
-
 static lt_status group(lt_adapter *a, lt_error *err)
 {
     lt_status st = read_metadata(a, err);
@@ -302,7 +296,6 @@ static lt_status group(lt_adapter *a, lt_error *err)
         st = add_tensor(a, lt_store_at(a->store, i), err);
     if (!st) st = hand_out_others(a, err);
     if (!st) st = drop_kindless(a, err);
-    if (!st) st = check_work(a, err);
     for (size_t i = 0; i < a->n_modules && !st; i++)
         st = finish_module(a, &a->modules[i], err);
     if (st) return st;
@@ -561,10 +554,17 @@ lt_status lt_adapter_usable(const lt_adapter *adapter, lt_error *err)
     lt_status st = lt_store_usable(adapter->store, false, err);
     if (st) return st;
     for (size_t i = 0; i < adapter->n_modules; i++) {
+        const lt_module *m = &adapter->modules[i];
         const char *path;
-        const lt_peft_config *config = config_of(adapter, &adapter->modules[i], &path);
-        if (!config || !config->refusal[0]) continue;
-        lt_error_set(err, LT_ERR_UNSUPPORTED, "%s", config->refusal);
+        const lt_peft_config *config = config_of(adapter, m, &path);
+        bool lacks = config && config->dora && lt_kind_is_pair(m->kind)
+            && m->kind != &lt_kind_dora;
+        if (!config || (!config->refusal[0] && !lacks)) continue;
+        if (config->refusal[0])
+            lt_error_set(err, LT_ERR_UNSUPPORTED, "%s", config->refusal);
+        else
+            lt_error_set(err, LT_ERR_MISMATCH,
+                "the config says DoRA, but module '%.200s' has no magnitudes", m->name);
         return lt_error_where(err, "%s", adapter->path);
     }
     return LT_OK;

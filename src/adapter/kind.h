@@ -74,7 +74,6 @@ typedef struct lt_peft_rules {
     lt_map exact;     /* path -> the first of items that only this path matches */
     size_t *searched; /* the others */
     size_t n_searched;
-    uint64_t work;   /* of trying all of those, in trials of a plain pattern */
     uint64_t memory; /* bytes that PCRE2 takes for them */
 } lt_peft_rules;
 
@@ -83,16 +82,18 @@ lt_status lt_peft_rules_reserve(
     lt_peft_rules *rules, size_t count, lt_error *err) LT_MUST_USE;
 lt_status lt_peft_rules_add(
     lt_peft_rules *rules, const char *pattern, double value, lt_error *err) LT_MUST_USE;
-/* fallback where none matches. */
+/* fallback where none matches. *work grows by the steps it took; LT_ERR_LIMIT when that
+ * is over LT_LIMIT_PATTERN_WORK. */
 lt_status lt_peft_rules_find(const lt_peft_rules *rules, const char *path,
-    double fallback, double *value, lt_error *err) LT_MUST_USE;
+    double fallback, double *value, uint64_t *work, lt_error *err) LT_MUST_USE;
 void lt_peft_rules_release(lt_peft_rules *rules);
 
 typedef struct lt_peft_config {
     lt_peft_rules ranks, alphas;
     double r, alpha;
     bool rslora;
-    char **saved; /* modules_to_save */
+    bool dora;
+    char **saved; /* modules_to_save, by their ends; none ends in another one */
     size_t n_saved;
     bool biases;       /* bias is "all" or "lora_only": biases in the file are absolute */
     char refusal[256]; /* why factors under this config cannot be used, or "" */
@@ -109,13 +110,10 @@ lt_status lt_peft_config_view(lt_peft_config *config, const lt_json *json,
 void lt_peft_config_release(lt_peft_config *config);
 
 /* Scale of a module of that rank: alpha / r or alpha / sqrt(r), patterns applied. path is
- * the module path without "base_model.model.". */
+ * the module path without "base_model.model."; work as in lt_peft_rules_find. */
 lt_status lt_peft_config_scale(const lt_peft_config *config, const char *path,
-    uint64_t rank, double *alpha, double *scale, lt_error *err) LT_MUST_USE;
-
-/* LT_ERR_LIMIT when trying its patterns on so many modules would take too long. */
-lt_status lt_peft_config_affords(
-    const lt_peft_config *config, size_t modules, lt_error *err) LT_MUST_USE;
+    uint64_t rank, double *alpha, double *scale, uint64_t *work,
+    lt_error *err) LT_MUST_USE;
 
 /* True when the config says that the tensor of that path is the base's own, trained. */
 bool lt_peft_config_saves(const lt_peft_config *config, const char *path);

@@ -36,7 +36,11 @@ static struct {
 } pcre2;
 
 static lt_loading loading;
-static pcre2_match_context_8 *bounds; /* of every match, for the process's life */
+/* What a match may take, for the process's life: nearly all are content with the first.
+ */
+static const uint32_t tiers[] = { 200, 2000, LT_MAX_PATTERN_STEPS };
+#define N_TIERS (sizeof tiers / sizeof *tiers)
+static pcre2_match_context_8 *bounds[N_TIERS];
 
 static void load(void)
 {
@@ -47,14 +51,16 @@ static void load(void)
     void *handle;
     loading.status = lt_library_open(&handle, &library, &loading.error);
     if (loading.status) return;
-    bounds = pcre2.pcre2_match_context_create_8(NULL);
-    if (!bounds) {
-        loading.status = lt_error_set(&loading.error, LT_ERR_NOMEM, "out of memory");
-        return;
+    for (size_t i = 0; i < N_TIERS; i++) {
+        bounds[i] = pcre2.pcre2_match_context_create_8(NULL);
+        if (!bounds[i]) {
+            loading.status = lt_error_set(&loading.error, LT_ERR_NOMEM, "out of memory");
+            return;
+        }
+        pcre2.pcre2_set_match_limit_8(bounds[i], tiers[i]);
+        pcre2.pcre2_set_depth_limit_8(bounds[i], tiers[i]);
+        pcre2.pcre2_set_heap_limit_8(bounds[i], LT_MAX_PATTERN_HEAP);
     }
-    pcre2.pcre2_set_match_limit_8(bounds, LT_MAX_PATTERN_STEPS);
-    pcre2.pcre2_set_depth_limit_8(bounds, LT_MAX_PATTERN_STEPS);
-    pcre2.pcre2_set_heap_limit_8(bounds, LT_MAX_PATTERN_HEAP);
 }
 
 /* ---- plain patterns ---------------------------------------------------------------- */
@@ -62,7 +68,6 @@ static void load(void)
 /* Literals, escaped punctuation and dots only: fills text and any. */
 static bool read_plain(lt_pattern *p, const char *s)
 {
-    size_t dots = 0;
     if (*s == '^') {
         p->anchored = true;
         s++;
@@ -71,24 +76,45 @@ static bool read_plain(lt_pattern *p, const char *s)
         bool escaped = *s == '\\';
         if (escaped && !strchr(".-_/", *++s)) return false;
         if (!*s || (!escaped && strchr("^$*+?()[]{}|", *s))) return false;
-        dots += p->any[p->size] = !escaped && *s == '.';
+        p->dots += p->any[p->size] = !escaped && *s == '.';
         p->text[p->size++] = *s;
     }
     p->text[p->size] = '\0';
-    p->exact = p->anchored && !dots;
+    p->exact = p->anchored && !p->dots;
     return true;
 }
 
-static bool matches_plain(const lt_pattern *p, const char *path)
+/* Nothing of the path is before at, or a module that the pattern need not name. */
+static bool begins_at(const lt_pattern *p, const char *path, const char *at)
 {
-    const char *s = path + strlen(path);
+    return at == path || (!p->anchored && at[-1] == '.');
+}
+
+/* Where every character is a byte, the place is known before anything is compared. */
+static bool matches_bytes(const lt_pattern *p, const lt_subject *on, uint64_t *work)
+{
+    const char *s = on->path + on->size - p->size;
+    if (p->size > on->size || !begins_at(p, on->path, s)) return false;
+    *work += p->size / 16;
+    if (!p->dots) return !memcmp(s, p->text, p->size);
+    for (size_t i = 0; i < p->size; i++)
+        if (!p->any[i] ? s[i] != p->text[i] : s[i] == '\n') return false;
+    return true;
+}
+
+static bool matches_plain(const lt_pattern *p, const lt_subject *on, uint64_t *work)
+{
+    const char *path = on->path, *s = path + on->size;
+    ++*work;
+    if (on->ascii || !p->dots) return matches_bytes(p, on, work);
+    *work += p->size / 4;
     for (size_t i = p->size; i-- > 0;) {
         if (s-- == path) return false;
         if (!p->any[i] ? *s != p->text[i] : *s == '\n') return false;
         while (p->any[i] && s > path && (*s & 0xc0) == 0x80)
             s--; /* a dot stands for a character */
     }
-    return s == path || (!p->anchored && s[-1] == '.');
+    return begins_at(p, path, s);
 }
 
 /* ---- regular expressions ----------------------------------------------------------- */
@@ -193,13 +219,23 @@ static lt_status compile_regex(lt_pattern *p, const char *python, lt_error *err)
     return compile_text(p, text, python, err);
 }
 
-static lt_status matches_regex(
-    const lt_pattern *p, const char *path, bool *matches, lt_error *err)
+static bool is_too_long(int rc)
 {
+    return rc == PCRE2_ERROR_MATCHLIMIT || rc == PCRE2_ERROR_DEPTHLIMIT;
+}
+
+static lt_status matches_regex(const lt_pattern *p, const lt_subject *on, bool *matches,
+    uint64_t *work, lt_error *err)
+{
+    const char *path = on->path;
     pcre2_match_data_8 *data = pcre2.pcre2_match_data_create_8(1, NULL);
-    int rc = data ? pcre2.pcre2_match_8(
-                 p->code, (PCRE2_SPTR8)path, strlen(path), 0, 0, data, bounds)
-                  : PCRE2_ERROR_NOMEMORY;
+    int rc = data ? PCRE2_ERROR_MATCHLIMIT : PCRE2_ERROR_NOMEMORY;
+    for (size_t i = 0; i < N_TIERS && is_too_long(rc); i++) {
+        /* A step takes some ten nanoseconds, and may look at all of a long path. */
+        *work += tiers[i] * (8 + on->size / 32);
+        rc = pcre2.pcre2_match_8(
+            p->code, (PCRE2_SPTR8)path, on->size, 0, 0, data, bounds[i]);
+    }
     if (data) pcre2.pcre2_match_data_free_8(data);
     *matches = rc >= 0;
     if (rc >= 0 || rc == PCRE2_ERROR_NOMATCH) return LT_OK;
@@ -230,11 +266,19 @@ lt_status lt_pattern_compile(lt_pattern *p, const char *python, lt_error *err)
     return compile_regex(p, python, err);
 }
 
-lt_status lt_pattern_match(
-    const lt_pattern *p, const char *path, bool *matches, lt_error *err)
+lt_subject lt_subject_of(const char *path)
 {
-    if (!p->plain) return matches_regex(p, path, matches, err);
-    *matches = matches_plain(p, path);
+    lt_subject s = { .path = path, .ascii = true };
+    for (; path[s.size]; s.size++)
+        s.ascii = s.ascii && !(path[s.size] & 0x80);
+    return s;
+}
+
+lt_status lt_pattern_match(const lt_pattern *p, const lt_subject *subject, bool *matches,
+    uint64_t *work, lt_error *err)
+{
+    if (!p->plain) return matches_regex(p, subject, matches, work, err);
+    *matches = matches_plain(p, subject, work);
     return LT_OK;
 }
 

@@ -7,6 +7,15 @@
 #include "loratool/error.h"
 
 #include <stdbool.h>
+#include <stdint.h>
+
+/* What patterns are tried on. */
+typedef struct lt_subject {
+    const char *path;
+    size_t size;
+    bool ascii;
+} lt_subject;
+lt_subject lt_subject_of(const char *path);
 
 typedef struct lt_pattern {
     /* Patterns of literals and dots, as configs list modules, need no regular expression:
@@ -15,9 +24,9 @@ typedef struct lt_pattern {
     bool exact;           /* anchored, no dots: text is the only path that matches */
     char *text;
     bool *any;
-    size_t size;
-    void *code;  /* PCRE2's, when not plain */
-    size_t cost; /* bytes of it */
+    size_t size, dots; /* of text; how many of any are set */
+    void *code;        /* PCRE2's, when not plain */
+    size_t cost;       /* bytes of it */
 } lt_pattern;
 
 /* Python syntax. LT_ERR_UNSUPPORTED for constructs that PCRE2 does not have or reads in
@@ -25,9 +34,10 @@ typedef struct lt_pattern {
  * compiled, LT_ERR_FORMAT for what is no expression. On failure *pattern is empty. */
 lt_status lt_pattern_compile(
     lt_pattern *pattern, const char *python, lt_error *err) LT_MUST_USE;
-/* LT_ERR_LIMIT when telling would take too many steps. */
-lt_status lt_pattern_match(const lt_pattern *pattern, const char *path, bool *matches,
-    lt_error *err) LT_MUST_USE;
+/* LT_ERR_LIMIT when telling would take too many steps. *work grows by what it took at
+ * most, in steps of some nanoseconds. */
+lt_status lt_pattern_match(const lt_pattern *pattern, const lt_subject *subject,
+    bool *matches, uint64_t *work, lt_error *err) LT_MUST_USE;
 void lt_pattern_release(lt_pattern *pattern);
 
 #endif

@@ -69,14 +69,59 @@ static lt_status read_rules(
     return st;
 }
 
+/* Compares from the last character on: a text comes right before those that end in it. */
+static int compare_ends(const char *a, size_t a_size, const char *b, size_t b_size)
+{
+    while (a_size && b_size) {
+        unsigned char x = (unsigned char)a[--a_size], y = (unsigned char)b[--b_size];
+        if (x != y) return x < y ? -1 : 1;
+    }
+    return a_size ? 1 : b_size ? -1 : 0;
+}
+
+static int by_end(const void *a, const void *b)
+{
+    const char *x = *(char *const *)a, *y = *(char *const *)b;
+    return compare_ends(x, strlen(x), y, strlen(y));
+}
+
+static bool ends_in(const char *text, size_t size, const char *end)
+{
+    size_t n = strlen(end);
+    return n <= size && !memcmp(text + size - n, end, n);
+}
+
+/* Drops what ends in another one, for that matches wherever this does. */
+static void sort_saved(lt_peft_config *c)
+{
+    size_t kept = 0;
+    if (c->n_saved) qsort(c->saved, c->n_saved, sizeof *c->saved, by_end);
+    for (size_t i = 0; i < c->n_saved; i++) {
+        char *s = c->saved[i];
+        if (kept && ends_in(s, strlen(s), c->saved[kept - 1]))
+            free(s);
+        else
+            c->saved[kept++] = s;
+    }
+    c->n_saved = kept;
+}
+
+static lt_status read_bias(lt_peft_config *c, const struct fields *f)
+{
+    bool doubled;
+    const cJSON *bias = field(f, "bias", &doubled);
+    if (doubled) return bad_field(f, "bias", "a text");
+    c->biases = cJSON_IsString(bias) && strcmp(bias->valuestring, "none");
+    return LT_OK;
+}
+
 static lt_status read_saved(lt_peft_config *c, const struct fields *f)
 {
     bool doubled;
     const cJSON *item, *node = field(f, "modules_to_save", &doubled);
-    const cJSON *bias = field(f, "bias", &doubled);
-    c->biases = cJSON_IsString(bias) && strcmp(bias->valuestring, "none");
-    if (!node) return LT_OK;
-    if (!cJSON_IsArray(node)) return bad_field(f, "modules_to_save", "an array of names");
+    if (!node && !doubled) return LT_OK;
+    if (doubled || !cJSON_IsArray(node))
+        return bad_field(f, "modules_to_save", "an array of names");
     c->saved = calloc((size_t)cJSON_GetArraySize(node) + 1, sizeof *c->saved);
     if (!c->saved) return lt_error_set(f->err, LT_ERR_NOMEM, "out of memory");
     cJSON_ArrayForEach(item, node)
@@ -87,21 +132,30 @@ static lt_status read_saved(lt_peft_config *c, const struct fields *f)
         if (!c->saved[c->n_saved]) return LT_ERR_NOMEM;
         c->n_saved++;
     }
+    sort_saved(c);
+    return LT_OK;
+}
+
+static lt_status read_flag(const struct fields *f, const char *name, bool *value)
+{
+    bool doubled;
+    const cJSON *node = field(f, name, &doubled);
+    if (doubled || (node && !cJSON_IsBool(node)))
+        return bad_field(f, name, "true or false");
+    *value = cJSON_IsTrue(node);
     return LT_OK;
 }
 
 static lt_status read_fields(lt_peft_config *c, const struct fields *f)
 {
-    bool doubled;
-    const cJSON *rs = field(f, "use_rslora", &doubled);
     c->r = c->alpha = 8; /* PEFT's defaults */
-    if (doubled || (rs && !cJSON_IsBool(rs)))
-        return bad_field(f, "use_rslora", "true or false");
-    c->rslora = cJSON_IsTrue(rs);
-    lt_status st = read_number(f, "r", &c->r);
+    lt_status st = read_flag(f, "use_rslora", &c->rslora);
+    if (!st) st = read_flag(f, "use_dora", &c->dora);
+    if (!st) st = read_number(f, "r", &c->r);
     if (!st) st = read_number(f, "lora_alpha", &c->alpha);
     if (!st) st = read_rules(f, "rank_pattern", &c->ranks);
     if (!st) st = read_rules(f, "alpha_pattern", &c->alphas);
+    if (!st) st = read_bias(c, f);
     if (!st) st = read_saved(c, f);
     if (st) lt_peft_config_release(c);
     return st;
@@ -113,15 +167,30 @@ static bool is_set(const cJSON *node)
     return !((cJSON_IsArray(node) || cJSON_IsObject(node)) && !node->child);
 }
 
+/* Whether the first size bytes of path end in a name of the list: only the last one of
+ * those that do not come after them can be that. */
+static bool is_saved(const lt_peft_config *c, const char *path, size_t size)
+{
+    size_t low = 0, high = c->n_saved;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        const char *s = c->saved[middle];
+        if (compare_ends(s, strlen(s), path, size) <= 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low && ends_in(path, size, c->saved[low - 1]);
+}
+
 /* PEFT saves every module whose path ends in a name of the list ("norm" stands for
  * "input_layernorm" too), with all that is inside it. */
 bool lt_peft_config_saves(const lt_peft_config *c, const char *path)
 {
     size_t size = strlen(path);
     if (c->biases && size > 5 && !strcmp(path + size - 5, ".bias")) return true;
-    for (size_t i = 0; i < c->n_saved; i++)
-        for (const char *p = path; (p = strstr(p, c->saved[i])) != NULL; p++)
-            if (p[strlen(c->saved[i])] == '.') return true;
+    for (const char *dot = path; (dot = strchr(dot, '.')) != NULL; dot++)
+        if (is_saved(c, path, (size_t)(dot - path))) return true;
     return false;
 }
 
@@ -194,11 +263,11 @@ void lt_peft_config_release(lt_peft_config *c)
 }
 
 lt_status lt_peft_config_scale(const lt_peft_config *c, const char *path, uint64_t rank,
-    double *alpha, double *scale, lt_error *err)
+    double *alpha, double *scale, uint64_t *work, lt_error *err)
 {
     double r;
-    lt_status st = lt_peft_rules_find(&c->ranks, path, c->r, &r, err);
-    if (!st) st = lt_peft_rules_find(&c->alphas, path, c->alpha, alpha, err);
+    lt_status st = lt_peft_rules_find(&c->ranks, path, c->r, &r, work, err);
+    if (!st) st = lt_peft_rules_find(&c->alphas, path, c->alpha, alpha, work, err);
     if (st) return st;
     if (r != (double)rank)
         return lt_error_set(err, LT_ERR_MISMATCH,
@@ -212,21 +281,35 @@ lt_status lt_peft_config_scale(const lt_peft_config *c, const char *path, uint64
  */
 
 /* The value most entries have becomes the default; the others get a pattern. */
-static double most_common(const lt_peft_entry *e, size_t n, bool alpha)
+static double value_of(const lt_peft_entry *e, bool alpha)
 {
-    double best = 0;
-    size_t best_votes = 0;
-    for (size_t i = 0; i < n && best_votes * 2 <= n; i++) {
-        double v = alpha ? e[i].alpha : (double)e[i].rank;
-        size_t votes = 0;
-        for (size_t j = 0; j < n; j++)
-            votes += (alpha ? e[j].alpha : (double)e[j].rank) == v;
-        if (votes > best_votes || (votes == best_votes && v > best)) {
-            best = v;
-            best_votes = votes;
-        }
+    return alpha ? e->alpha : (double)e->rank;
+}
+
+static int by_size(const void *a, const void *b)
+{
+    const double *x = a, *y = b;
+    return *x < *y ? -1 : *x > *y;
+}
+
+/* The largest of those that are the most. */
+static bool find_most_common(const lt_peft_entry *e, size_t n, bool alpha, double *best)
+{
+    size_t most = 0;
+    double *values = malloc((n + 1) * sizeof *values);
+    *best = 0;
+    if (!values) return false;
+    for (size_t i = 0; i < n; i++)
+        values[i] = value_of(&e[i], alpha);
+    if (n) qsort(values, n, sizeof *values, by_size);
+    for (size_t i = 0, first = 0; i < n; i++) {
+        if (values[i] != values[first]) first = i;
+        if (i - first + 1 < most) continue;
+        most = i - first + 1;
+        *best = values[i];
     }
-    return best;
+    free(values);
+    return true;
 }
 
 /* "^layers\.1\.x": anchored, so that it cannot match layers.11.x or another wrapper. */
@@ -269,7 +352,7 @@ static bool set_patterns(cJSON *object, const char *name, const lt_peft_entry *e
     cJSON *patterns = cJSON_CreateObject();
     if (!patterns) return false;
     for (size_t i = 0; i < n; i++) {
-        double v = alpha ? e[i].alpha : (double)e[i].rank;
+        double v = value_of(&e[i], alpha);
         if (v != common && !add_pattern(patterns, e[i].path, v)) {
             cJSON_Delete(patterns);
             return false;
@@ -291,36 +374,46 @@ static bool list_modules(cJSON *object, const lt_peft_entry *e, size_t n)
     return false;
 }
 
+struct member {
+    cJSON *item;
+    size_t at;
+};
+
 static int by_key(const void *a, const void *b)
 {
-    const cJSON *const *x = a, *const *y = b;
-    return strcmp((*x)->string, (*y)->string);
+    const struct member *x = a, *y = b;
+    int order = strcmp(x->item->string, y->item->string);
+    return order ? order : x->at < y->at ? -1 : 1;
 }
 
-/* PEFT writes sorted keys. */
+/* PEFT writes sorted keys. A template may hold one twice: Python takes the last. */
 static bool sort_members(cJSON *object)
 {
     size_t n = (size_t)cJSON_GetArraySize(object), i = 0;
-    cJSON **items = malloc((n + 1) * sizeof(cJSON *));
-    if (!items) return false;
-    while (object->child)
-        items[i++] = cJSON_DetachItemViaPointer(object, object->child);
-    qsort(items, n, sizeof(cJSON *), by_key);
+    struct member *all = malloc((n + 1) * sizeof *all);
+    if (!all) return false;
+    for (; object->child; i++)
+        all[i] = (struct member){ cJSON_DetachItemViaPointer(object, object->child), i };
+    if (n) qsort(all, n, sizeof *all, by_key);
     for (i = 0; i < n; i++) {
+        cJSON *item = all[i].item;
+        bool doubled = i + 1 < n && !strcmp(item->string, all[i + 1].item->string);
+        if (doubled) cJSON_Delete(item);
         /* AddItemToObject copies the name it is given before it frees the old one. */
-        if (!cJSON_AddItemToObject(object, items[i]->string, items[i])) break;
+        if (!doubled && !cJSON_AddItemToObject(object, item->string, item)) break;
     }
     bool ok = i == n;
     for (; i < n; i++)
-        cJSON_Delete(items[i]);
-    free(items);
+        cJSON_Delete(all[i].item);
+    free(all);
     return ok;
 }
 
 static bool fill(cJSON *o, const lt_peft_entry *e, size_t n, bool fan, bool causal)
 {
-    double r = most_common(e, n, false), alpha = most_common(e, n, true);
-    return set_item(o, "peft_type", cJSON_CreateString("LORA"))
+    double r, alpha;
+    return find_most_common(e, n, false, &r) && find_most_common(e, n, true, &alpha)
+        && set_item(o, "peft_type", cJSON_CreateString("LORA"))
         && set_default(
             o, "task_type", causal ? cJSON_CreateString("CAUSAL_LM") : cJSON_CreateNull())
         && set_default(o, "base_model_name_or_path", cJSON_CreateNull())

@@ -9,9 +9,6 @@
 
 #include <stdlib.h>
 
-/* What trying one costs against a plain one, about. */
-#define REGEX_WORK 1000
-
 lt_status lt_peft_rules_reserve(lt_peft_rules *rules, size_t count, lt_error *err)
 {
     rules->items = calloc(count + 1, sizeof *rules->items);
@@ -36,21 +33,28 @@ lt_status lt_peft_rules_add(
         st = lt_map_put(&rules->exact, rule->pattern.text, rules->count, NULL, err);
     else
         rules->searched[rules->n_searched++] = rules->count;
-    rules->work += rule->pattern.exact ? 0 : rule->pattern.plain ? 1 : REGEX_WORK;
     rules->count++;
     return st;
 }
 
-lt_status lt_peft_rules_find(const lt_peft_rules *rules, const char *path,
-    double fallback, double *value, lt_error *err)
+static lt_status refuse_work(lt_error *err)
 {
+    return lt_error_set(err, LT_ERR_LIMIT, "matching its patterns takes over %llu steps",
+        lt_limit(LT_LIMIT_PATTERN_WORK));
+}
+
+lt_status lt_peft_rules_find(const lt_peft_rules *rules, const char *path,
+    double fallback, double *value, uint64_t *work, lt_error *err)
+{
+    lt_subject subject = lt_subject_of(path);
     size_t first = lt_map_get(&rules->exact, path);
     *value = first == LT_MAP_NONE ? fallback : rules->items[first].value;
     for (size_t i = 0; i < rules->n_searched && rules->searched[i] < first; i++) {
         const lt_peft_rule *rule = &rules->items[rules->searched[i]];
         bool matches;
-        lt_status st = lt_pattern_match(&rule->pattern, path, &matches, err);
+        lt_status st = lt_pattern_match(&rule->pattern, &subject, &matches, work, err);
         if (st) return st;
+        if (*work > lt_limit(LT_LIMIT_PATTERN_WORK)) return refuse_work(err);
         if (!matches) continue;
         *value = rule->value;
         return LT_OK;
@@ -66,14 +70,4 @@ void lt_peft_rules_release(lt_peft_rules *rules)
     free(rules->items);
     free(rules->searched);
     *rules = (lt_peft_rules){ 0 };
-}
-
-lt_status lt_peft_config_affords(const lt_peft_config *c, size_t modules, lt_error *err)
-{
-    uint64_t work = c->ranks.work + c->alphas.work;
-    uint64_t most = lt_limit(LT_LIMIT_PATTERN_WORK);
-    if (!work || modules <= most / work) return LT_OK;
-    return lt_error_set(err, LT_ERR_LIMIT,
-        "%zu patterns for %zu modules are over %llu trials",
-        c->ranks.n_searched + c->alphas.n_searched, modules, (unsigned long long)most);
 }

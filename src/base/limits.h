@@ -76,7 +76,7 @@
 #define LT_MAX_PATTERN_STEPS 20000u /* of one match; ordinary ones take some hundred */
 #define LT_MAX_PATTERN_HEAP 4096u   /* KiB of one match */
 #define LT_MAX_PATTERN_MEMORY (16u << 20)
-#define LT_MAX_PATTERN_WORK 1000000000u
+#define LT_MAX_PATTERN_WORK 1000000000u /* steps of some nanoseconds, of one adapter */
 
 typedef enum lt_limit_id {
     LT_LIMIT_HEADER_SIZE,

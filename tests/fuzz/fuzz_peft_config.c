@@ -16,7 +16,9 @@ static void use(const lt_peft_config *config)
     for (size_t i = 0; i < N_PATHS; i++) {
         lt_error err = LT_ERROR_INIT;
         double alpha, scale;
-        fuzz_judge(lt_peft_config_scale(config, paths[i], 4, &alpha, &scale, &err), &err);
+        uint64_t work = 0;
+        fuzz_judge(
+            lt_peft_config_scale(config, paths[i], 4, &alpha, &scale, &work, &err), &err);
         lt_peft_config_saves(config, paths[i]);
     }
 }

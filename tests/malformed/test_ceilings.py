@@ -168,7 +168,7 @@ def adapter_of(patterns, modules=2):
 
 def test_pattern_ceilings():
     patterns = {"one.x": 1, "two.x": 1, "th(re)e": 1, "^exactly\\.one": 1}
-    both_sides("pattern-work", adapter_of(patterns), 2 * (1 + 1 + 1000), "3 patterns for 2 modules are over N trials", placed=False)
+    both_sides("pattern-work", adapter_of(patterns), None, "matching its patterns takes over N steps", placed=False)
     both_sides("pattern-memory", adapter_of(patterns), None, "its patterns take over N bytes when compiled", placed=False)
 
 

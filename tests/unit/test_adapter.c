@@ -202,7 +202,9 @@ static void test_patterns(void)
         lt_pattern p;
         if (!CHECK(!lt_pattern_compile(&p, rows[i].pattern, NULL))) continue;
         bool hit = false;
-        CHECK(!lt_pattern_match(&p, rows[i].path, &hit, NULL));
+        uint64_t work = 0;
+        lt_subject subject = lt_subject_of(rows[i].path);
+        CHECK(!lt_pattern_match(&p, &subject, &hit, &work, NULL) && work);
         if (!CHECK(hit == rows[i].hit))
             printf("    '%s' on '%s'\n", rows[i].pattern, rows[i].path);
         lt_pattern_release(&p);
@@ -218,11 +220,107 @@ static void test_patterns(void)
     }
 }
 
+/* Letters out of which matches come about by chance. */
+static void draw(
+    char *out, size_t most, const char *const *pieces, size_t n, unsigned *seed)
+{
+    *out = '\0';
+    for (size_t i = 0; i < most; i++) {
+        *seed = *seed * 1103515245u + 12345u;
+        strcat(out, pieces[(*seed >> 16) % n]);
+        if ((*seed >> 24) % 4 == 0 && *out) return;
+    }
+}
+
+/* What is compared without PCRE2 matches what PCRE2 says of the same. */
+static void test_plain_patterns(void)
+{
+    static const char *const in_pattern[] = { "a", "b", ".", "\\.", "a.", "\xc3\xa9" };
+    static const char *const in_path[] = { "a", "b", ".", "\xc3\xa9", "ab" };
+    unsigned seed = 7;
+    size_t hits = 0;
+    for (int i = 0; i < 20000; i++) {
+        char plain[64] = "^", regex[80], on[64];
+        bool anchored = i % 4 == 0, hit = false, wanted = false;
+        draw(plain + anchored, 5, in_pattern, 6, &seed);
+        draw(on, 8, in_path, 5, &seed);
+        snprintf(regex, sizeof regex, "%s(?:%s)", anchored ? "^" : "", plain + anchored);
+        lt_pattern p, q;
+        lt_subject subject = lt_subject_of(on);
+        uint64_t work = 0;
+        CHECK(!lt_pattern_compile(&p, plain, NULL) && p.plain);
+        CHECK(!lt_pattern_compile(&q, regex, NULL) && !q.plain);
+        CHECK(!lt_pattern_match(&p, &subject, &hit, &work, NULL));
+        CHECK(!lt_pattern_match(&q, &subject, &wanted, &work, NULL));
+        if (!CHECK(hit == wanted)) printf("    '%s' on '%s'\n", plain, on);
+        hits += hit;
+        lt_pattern_release(&p);
+        lt_pattern_release(&q);
+    }
+    CHECK(hits > 500);
+}
+
+/* "norm" stands for "input_layernorm" too, with all that is inside it. */
+static void test_saved_modules(void)
+{
+    static const char *const pieces[] = { "a", "b", ".", "ab" };
+    unsigned seed = 3;
+    size_t hits = 0;
+    for (int i = 0; i < 3000; i++) {
+        char names[4][16], text[160], on[64];
+        for (int k = 0; k < 4; k++)
+            do
+                draw(names[k], 4, pieces, 4, &seed);
+            while (!*names[k]);
+        draw(on, 12, pieces, 4, &seed);
+        snprintf(text, sizeof text, "{\"modules_to_save\":[\"%s\",\"%s\",\"%s\",\"%s\"]}",
+            names[0], names[1], names[2], names[3]);
+        bool wanted = false;
+        for (int k = 0; k < 4; k++)
+            for (const char *s = on; (s = strstr(s, names[k])); s++)
+                wanted = wanted || s[strlen(names[k])] == '.';
+        lt_peft_config c;
+        if (!CHECK(!lt_peft_config_parse(&c, text, strlen(text), NULL))) continue;
+        if (!CHECK(lt_peft_config_saves(&c, on) == wanted))
+            printf("    %s on '%s'\n", text, on);
+        hits += wanted;
+        lt_peft_config_release(&c);
+    }
+    CHECK(hits > 300 && hits < 2900);
+}
+
+/* Python takes the last of two members of one name. */
+static void test_templates(void)
+{
+    static const char twice[] = "{\"task_type\":\"A\",\"target_modules\":[\"x\"],\"r\":1,"
+                                "\"task_type\":\"B\",\"target_modules\":[\"y\"],\"r\":2}";
+    lt_peft_entry entries[] = { { "q", 3, 5 }, { "k", 4, 6 }, { "v", 4, 6 },
+        { "o", 3, 7 } };
+    char *text = NULL;
+    if (!CHECK(!lt_peft_config_make(entries, 4, false, false, twice, &text, NULL)))
+        return;
+    lt_json json;
+    CHECK(!lt_json_parse(&json, text, strlen(text), 0, NULL));
+    size_t members = 0;
+    for (const cJSON *m = json.root->child; m; m = m->next, members++)
+        CHECK(!m->next || strcmp(m->string, m->next->string) < 0);
+    CHECK(members == 16);
+    CHECK(!strcmp(lt_json_get_string(json.root, "task_type"), "B"));
+    CHECK(cJSON_GetArraySize(lt_json_get(json.root, "target_modules")) == 4);
+    /* The rank that most have, the larger one of two, and the alpha. */
+    CHECK(lt_json_get_number(json.root, "r", 0) == 4);
+    CHECK(lt_json_get_number(json.root, "lora_alpha", 0) == 6);
+    lt_json_release(&json);
+    free(text);
+}
+
 static void test_odd_configs(void)
 {
     static const char *const rows[] = { "{\"rank_pattern\":[4]}",
         "{\"lora_alpha\":\"32\"}", "{\"use_rslora\":1}", "{\"lora_alpha\":1e999}",
-        "{\"r\":8,\"r\":9}", "{\"alpha_pattern\":{\"q\":\"4\"}}", "[]" };
+        "{\"r\":8,\"r\":9}", "{\"bias\":\"all\",\"bias\":\"none\"}",
+        "{\"modules_to_save\":[\"a\"],\"modules_to_save\":null}", "{\"use_dora\":\"x\"}",
+        "{\"alpha_pattern\":{\"q\":\"4\"}}", "[]" };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         lt_peft_config c;
         lt_status st = lt_peft_config_parse(&c, rows[i], strlen(rows[i]), NULL);
@@ -250,18 +348,19 @@ static void test_peft_scales(void)
     };
     lt_peft_config c;
     double alpha, scale;
+    uint64_t work = 0;
     if (!CHECK(!lt_peft_config_parse(&c, text, sizeof text - 1, NULL))) return;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        CHECK(
-            !lt_peft_config_scale(&c, rows[i].path, rows[i].rank, &alpha, &scale, NULL));
+        CHECK(!lt_peft_config_scale(
+            &c, rows[i].path, rows[i].rank, &alpha, &scale, &work, NULL));
         CHECK(scale == rows[i].scale);
     }
-    CHECK(lt_peft_config_scale(&c, "model.layers.0.q", 7, &alpha, &scale, NULL)
+    CHECK(lt_peft_config_scale(&c, "model.layers.0.q", 7, &alpha, &scale, &work, NULL)
         == LT_ERR_MISMATCH);
     lt_peft_config_release(&c);
     static const char rs[] = "{\"r\":16,\"lora_alpha\":8,\"use_rslora\":true}";
     CHECK(!lt_peft_config_parse(&c, rs, sizeof rs - 1, NULL));
-    CHECK(!lt_peft_config_scale(&c, "x", 16, &alpha, &scale, NULL) && scale == 2);
+    CHECK(!lt_peft_config_scale(&c, "x", 16, &alpha, &scale, &work, NULL) && scale == 2);
     lt_peft_config_release(&c);
     static const char bad[] = "{\"peft_type\":\"LORA\",\"layer_replication\":[[0,2]]}";
     CHECK(!lt_peft_config_parse(&c, bad, sizeof bad - 1, NULL));
@@ -331,6 +430,7 @@ int main(void)
 {
     static const unit_test tests[] = { TEST(test_split_names), TEST(test_tucker_vector),
         TEST(test_alpha_types), TEST(test_refused), TEST(test_patterns),
+        TEST(test_plain_patterns), TEST(test_saved_modules), TEST(test_templates),
         TEST(test_odd_configs), TEST(test_peft_scales), TEST(test_hash_vector),
         TEST(test_overflow_is_told) };
     temp_path(path, sizeof path, "adapter");

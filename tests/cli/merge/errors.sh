@@ -3,6 +3,15 @@ llm=$testdata/mini-llm
 sd=$testdata/mini-sd
 base=$llm/base/model.safetensors
 
+# A config that says DoRA for a file without magnitudes.
+mkdir dora
+cp "$llm/lora/adapter_model.safetensors" dora/
+jq '.use_dora = true' "$llm/lora/adapter_config.json" >dora/adapter_config.json
+run 3 merge --base "$base" dora -o out.safetensors
+err "dora: the config says DoRA, but module 'base_model.model.model.layers.0."
+err "has no magnitudes"
+nothing_left out.safetensors
+
 run 2 merge
 run 2 merge --base "$base" -o out.safetensors
 err "no adapter is given"
