@@ -111,6 +111,8 @@ static lt_status measure_parts(lt_module *m, lt_error *err)
     if (is_merged(m)) {
         m->kind = &lt_kind_lora_merged;
         m->groups = m->rank / lt_tensor_columns(up);
+        if (m->groups > LT_MAX_PADDING)
+            return bad_shapes(m, "a MergedLinear of too many blocks", err);
         return LT_OK;
     }
     if (up->n_dims < 2 || down->n_dims < 2 || lt_tensor_columns(up) != m->rank)

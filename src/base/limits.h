@@ -63,8 +63,9 @@
 #define LT_SPARE_MEMORY (512ull << 20)
 #define LT_MAX_RANK 65536
 #define LT_MAX_SIDE 2147483647 /* of a matrix that is computed with: BLAS has int */
-/* Modules of an adapter that become one get zeros beside them: at most so many times
- * their own values, or as many as the base's weight has. */
+/* Modules of an adapter that become one, and the blocks of a MergedLinear, get zeros
+ * beside them: at most so many times their own values, or (modules) as many as the base's
+ * weight has. */
 #define LT_MAX_PADDING 64
 /* Elements of a convolution's kernel; 7 x 7 x 7 has 343. */
 #define LT_MAX_KERNEL 1024

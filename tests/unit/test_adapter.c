@@ -150,6 +150,10 @@ static void test_refused(void)
             12, LT_ERR_MISMATCH, "doubles" },
         { "{" T("m.weight", "F32", "[1,1]", "0", "4") "}", 4, LT_ERR_MISMATCH,
             "holds no adapter" },
+        /* 65 blocks, each of which would be padded to 65 times its size. */
+        { "{" T("m.lora_A", "F8_E4M3", "[65,1]", "0", "65") "," T(
+              "m.lora_B", "F8_E4M3", "[65,1]", "65", "130") "}",
+            130, LT_ERR_MISMATCH, "too many blocks" },
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         lt_adapter *a;
