@@ -4,8 +4,51 @@
 #include "tensor/convert.h"
 
 #include <math.h>
+#include <string.h>
 
 #define CHUNK ((uint64_t)1 << 18) /* elements */
+
+static bool ends_in(const char *s, const char *ending)
+{
+    size_t n = strlen(s), m = strlen(ending);
+    return n >= m && !strcmp(s + n - m, ending);
+}
+
+/* Of fp8 weights, a number or one a block of the weight; then those of their inputs. */
+static const char *const fp8_scales[] = { ".scale_weight", ".weight_scale",
+    ".weight_scale_inv", ".scale_inv", ".scale_input", ".input_scale" };
+#define N_FP8_SCALES (sizeof fp8_scales / sizeof *fp8_scales)
+#define N_WEIGHT_SCALES 4
+
+static bool is_scale(const lt_tensor *t)
+{
+    for (size_t i = 0; i < N_FP8_SCALES; i++)
+        if (ends_in(t->name, fp8_scales[i])) return true;
+    return t->count == 1 && (ends_in(t->name, ".alpha") || ends_in(t->name, ".scale"));
+}
+
+lt_dtype lt_cast_dtype(const lt_tensor *t, lt_dtype dtype)
+{
+    return lt_dtype_get(t->dtype)->computes && !is_scale(t) ? dtype : t->dtype;
+}
+
+lt_status lt_refuse_scaled(const lt_store *store, const lt_tensor *t, lt_error *err)
+{
+    bool fp8 = t->dtype == LT_F8_E4M3 || t->dtype == LT_F8_E5M2;
+    if (!fp8 || !ends_in(t->name, ".weight")) return LT_OK;
+    lt_arena arena = { 0 };
+    lt_status st = LT_OK;
+    int stem = (int)(strlen(t->name) - strlen(".weight"));
+    for (size_t i = 0; i < N_WEIGHT_SCALES && !st; i++) {
+        char *name = lt_arena_printf(&arena, err, "%.*s%s", stem, t->name, fp8_scales[i]);
+        if (!name) st = LT_ERR_NOMEM;
+        if (!name || !lt_store_find(store, name)) continue;
+        lt_error_set(err, LT_ERR_UNSUPPORTED, "is scaled fp8 (see '%.200s')", name);
+        st = lt_store_blame(store, t, err);
+    }
+    lt_arena_release(&arena);
+    return st;
+}
 
 enum slot { S_RAW, S_VALUES };
 

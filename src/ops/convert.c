@@ -33,19 +33,6 @@ struct converting {
 
 /* ---- what is written --------------------------------------------------------------- */
 
-static bool ends_with(const char *s, const char *ending)
-{
-    size_t n = strlen(s), m = strlen(ending);
-    return n >= m && !strcmp(s + n - m, ending);
-}
-
-static lt_dtype dtype_of(const struct converting *c, const lt_tensor *t)
-{
-    /* An adapter's alpha is a number, not a weight: rounding it changes the scale. */
-    bool alpha = t->count == 1 && ends_with(t->name, ".alpha");
-    return c->cast && lt_dtype_get(t->dtype)->computes && !alpha ? c->dtype : t->dtype;
-}
-
 static lt_status prepare_ema(struct converting *c, lt_error *err)
 {
     lt_status st = lt_ema_find(&c->ema, c->store, err);
@@ -85,7 +72,11 @@ static lt_status add_tensor(struct converting *c, size_t i, lt_error *err)
         item->from = c->ema.of[i];
         c->report->ema_used++;
     }
-    item->dtype = dtype_of(c, item->from);
+    item->dtype = c->cast ? lt_cast_dtype(item->from, c->dtype) : item->from->dtype;
+    if (item->dtype != item->from->dtype) {
+        lt_status st = lt_refuse_scaled(c->store, item->from, err);
+        if (st) return st;
+    }
     c->report->cast += item->dtype != item->from->dtype;
     c->n_items++;
     return lt_writer_add(

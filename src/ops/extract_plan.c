@@ -4,6 +4,7 @@
 #include "base/limits.h"
 #include "base/pool.h"
 #include "model/family.h"
+#include "ops/cast.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -250,7 +251,9 @@ static lt_status look_at(void *ctx, size_t index, lt_worker *worker, lt_error *e
         lt_region_changed(r, l->run->options->min_diff, &item->changed, scratch, err);
     if (!st && item->changed && item->reason)
         st = lt_region_energy(r, &item->energy, scratch, err);
-    return st;
+    if (st || !item->changed) return st;
+    st = lt_refuse_scaled(r->base, r->a, err);
+    return st ? st : lt_refuse_scaled(r->tuned, r->b, err);
 }
 
 static uint64_t rank_for(const lt_extract_run *run, const lt_site *s)

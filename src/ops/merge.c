@@ -28,7 +28,7 @@ enum slot { S_RAW, S_MERGED };
 
 static lt_dtype target_dtype(const lt_merge_run *run, const lt_tensor *t)
 {
-    return run->cast && lt_dtype_get(t->dtype)->computes ? run->dtype : t->dtype;
+    return run->cast ? lt_cast_dtype(t, run->dtype) : t->dtype;
 }
 
 static lt_status compute_tensor(const struct merging *g, size_t t, const lt_sum *sum,

@@ -2,6 +2,7 @@
 #include "ops/merge.h"
 
 #include "model/family.h"
+#include "ops/cast.h"
 #include "ops/difference.h"
 
 #include <math.h>
@@ -348,26 +349,18 @@ static lt_status judge(lt_merge_run *run, lt_error *err)
         u->count, u->items[0].name, u->items[0].reason, run->report->cause);
 }
 
-/* fp8 weights with a scale beside them mean weight * scale; adding to the stored numbers
- * would be wrong. */
+/* What changes, and what is cast. */
 static lt_status refuse_scaled(lt_merge_run *run, lt_error *err)
 {
-    static const char *const beside[] = { ".scale_weight", ".weight_scale",
-        ".weight_scale_inv", ".scale_inv" };
-    for (size_t i = 0; i < run->n_parts; i++) {
-        const lt_tensor *t = run->parts[i].site->tensor;
-        size_t n = strlen(t->name);
-        bool fp8 = t->dtype == LT_F8_E4M3 || t->dtype == LT_F8_E5M2;
-        for (int k = 0; k < 4 && fp8 && n > 7; k++) {
-            char *name = lt_arena_printf(
-                &run->arena, err, "%.*s%s", (int)n - 7, t->name, beside[k]);
-            if (!name) return LT_ERR_NOMEM;
-            if (!lt_store_find(run->base, name)) continue;
-            lt_error_set(err, LT_ERR_UNSUPPORTED, "is scaled fp8 (see '%s')", name);
-            return lt_store_blame(run->base, t, err);
-        }
+    lt_status st = LT_OK;
+    for (size_t i = 0; i < run->n_parts && !st; i++)
+        st = lt_refuse_scaled(run->base, run->parts[i].site->tensor, err);
+    for (size_t i = 0; run->cast && i < lt_store_count(run->base) && !st; i++) {
+        const lt_tensor *t = lt_store_at(run->base, i);
+        if (lt_cast_dtype(t, run->dtype) != t->dtype)
+            st = lt_refuse_scaled(run->base, t, err);
     }
-    return LT_OK;
+    return st;
 }
 
 bool lt_merge_touches(const lt_merge_run *run, size_t t)

@@ -115,3 +115,22 @@ run 3 convert peft8 -o two.safetensors
 nothing_left two.safetensors
 run 0 convert peft8 -o kept/
 check test -s kept/adapter_config.json
+
+# Numbers that scale others keep their type; fp8 weights that a scale belongs to are none.
+make scales.safetensors '{"m.lora_down.weight":{"dtype":"F32","shape":[1,1],"data_offsets":[0,4]},"m.lora_up.weight":{"dtype":"F32","shape":[1,1],"data_offsets":[4,8]},"m.scale":{"dtype":"F32","shape":[],"data_offsets":[8,12]}}' aaaAaaaAaaaA
+run 0 convert scales.safetensors -o scales.out.safetensors --dtype bf16
+run 0 info -t scales.out.safetensors
+out 'm.scale	F32'
+fp8='"m.weight":{"dtype":"F8_E4M3","shape":[2,2],"data_offsets":[0,4]},"n.weight":{"dtype":"F32","shape":[1,1],"data_offsets":[8,12]}'
+make fp8.safetensors "{$fp8,\"m.scale_weight\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[4,8]}}" 8888aaaAaaaA
+run 1 convert fp8.safetensors -o fp8.out.safetensors --dtype f16
+err "fp8.safetensors: tensor 'm.weight': is scaled fp8 (see 'm.scale_weight')"
+make for-n.safetensors '{"n.lora_A.weight":{"dtype":"F32","shape":[1,1],"data_offsets":[0,4]},"n.lora_B.weight":{"dtype":"F32","shape":[1,1],"data_offsets":[4,8]}}' aaaAaaaA
+run 1 merge --base fp8.safetensors for-n.safetensors -o fp8.out.safetensors --dtype f16
+err "fp8.safetensors: tensor 'm.weight': is scaled fp8"
+make fp8-tuned.safetensors "{$fp8,\"m.scale_weight\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[4,8]}}" 9988aaaAaaaA
+run 1 extract --base fp8.safetensors --tuned fp8-tuned.safetensors -o fp8.out.safetensors
+err "fp8.safetensors: tensor 'm.weight': is scaled fp8"
+nothing_left fp8.out.safetensors
+run 0 merge --base fp8.safetensors for-n.safetensors -o fp8.out.safetensors
+run 0 extract --base fp8.safetensors --tuned fp8.out.safetensors -o n.out.safetensors --dtype f32
