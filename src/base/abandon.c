@@ -2,32 +2,52 @@
 #include "base/abandon.h"
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <unistd.h>
 
-#define MAX_PATHS 32768
+/* Two a file of the largest output: what it will be called and what it is called
+ * meanwhile. */
+#define MAX_PATHS 65536
 
 static _Atomic(char *) paths[MAX_PATHS];
 static atomic_int
     used; /* slots from here on were never written: they are not looked at */
 
+/* Where the next free slot is looked for first: a hint, changed without care. */
+static atomic_int next_free;
+
+static bool take_slot(int i, char *path)
+{
+    char *none = NULL;
+    int seen = atomic_load(&used);
+    if (atomic_load(&paths[i])) return false;
+    /* Before the slot is filled: who reads it then looks far enough. */
+    while (seen <= i && !atomic_compare_exchange_weak(&used, &seen, i + 1)) {
+    }
+    return atomic_compare_exchange_strong(&paths[i], &none, path);
+}
+
 void lt_abandon_remember(char *path)
 {
-    for (int i = 0; i < MAX_PATHS; i++) {
-        char *none = NULL;
-        int seen = atomic_load(&used);
-        /* Before the slot is filled: who reads it then looks far enough. */
-        while (seen <= i && !atomic_compare_exchange_weak(&used, &seen, i + 1)) {
-        }
-        if (atomic_compare_exchange_strong(&paths[i], &none, path)) return;
+    int first = atomic_load(&next_free);
+    for (int k = 0; k < MAX_PATHS; k++) {
+        int i = (first + k) % MAX_PATHS;
+        if (!take_slot(i, path)) continue;
+        atomic_store(&next_free, (i + 1) % MAX_PATHS);
+        return;
     }
 }
 
+/* Most are forgotten soon after they were remembered. */
 void lt_abandon_forget(const char *path)
 {
-    for (int i = 0; i < atomic_load(&used); i++) {
+    for (int i = atomic_load(&used); i-- > 0;) {
         char *mine = (char *)path;
-        if (atomic_compare_exchange_strong(&paths[i], &mine, NULL)) return;
+        if (atomic_load(&paths[i]) != mine) continue;
+        if (!atomic_compare_exchange_strong(&paths[i], &mine, NULL)) continue;
+        atomic_store(&next_free, i);
+        return;
     }
 }
 

@@ -144,7 +144,7 @@ const char *lt_outfolder_existing(const lt_outfolder *f)
 
 static void forget(lt_outfolder *f)
 {
-    for (size_t i = 0; is_ours(f) && i < f->n_made; i++)
+    for (size_t i = is_ours(f) ? f->n_made : 0; i-- > 0;)
         lt_abandon_forget(f->made[i]);
     if (f->temp) lt_abandon_forget(f->temp);
 }

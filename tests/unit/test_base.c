@@ -321,6 +321,29 @@ static void test_outfile(void)
     CHECK(lt_outfile_open(&f, "/nonexistent/x", false, &err) == LT_ERR_IO && !f);
 }
 
+/* As many as the largest output has: the last one is removed too. */
+static void test_many_abandoned(void)
+{
+    enum { N = 42000, SIZE = 32 };
+    char(*names)[SIZE] = calloc(N, SIZE);
+    if (!CHECK(names != NULL)) return;
+    for (int i = 0; i < N; i++) {
+        snprintf(names[i], SIZE, "/nonexistent/%d", i);
+        lt_abandon_remember(names[i]);
+    }
+    CHECK(!write_bytes(path, "x", 1));
+    lt_abandon_remember(path);
+    lt_abandon_all();
+    CHECK(access(path, F_OK) != 0);
+    lt_abandon_forget(path);
+    CHECK(!write_bytes(path, "x", 1));
+    for (int i = N; i-- > 0;)
+        lt_abandon_forget(names[i]);
+    lt_abandon_all(); /* nothing is remembered any more */
+    CHECK(access(path, F_OK) == 0);
+    free(names);
+}
+
 /* Two files that belong together: what one of them replaced comes back when the other
  * cannot be placed. */
 static void test_placing(void)
@@ -459,9 +482,10 @@ int main(void)
 {
     static const unit_test tests[] = { TEST(test_sizes), TEST(test_map),
         TEST(test_map_flood), TEST(test_pool), TEST(test_budget), TEST(test_share),
-        TEST(test_help), TEST(test_outfile), TEST(test_placing), TEST(test_links),
-        TEST(test_temporary_names), TEST(test_looking), TEST(test_changed_source),
-        TEST(test_errors), TEST(test_sha256) };
+        TEST(test_help), TEST(test_outfile), TEST(test_many_abandoned),
+        TEST(test_placing), TEST(test_links), TEST(test_temporary_names),
+        TEST(test_looking), TEST(test_changed_source), TEST(test_errors),
+        TEST(test_sha256) };
     temp_path(path, sizeof path, "base");
     int rc = RUN_TESTS(tests);
     unlink(path);
