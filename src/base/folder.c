@@ -21,12 +21,10 @@ static lt_status add_entry(lt_listing *l, int dir, const char *name, lt_error *e
 {
     struct stat sb, own;
     if (!strcmp(name, ".") || !strcmp(name, "..")) return LT_OK;
-    if (fstatat(dir, name, &sb, 0)) {
-        if (errno == ENOENT || errno == ELOOP || errno == ENOTDIR || errno == EACCES)
-            return LT_OK; /* a link that leads nowhere, or to where we may not go */
+    bool seen = !fstatat(dir, name, &sb, 0);
+    /* A link that leads nowhere, or to where we may not go, is there all the same. */
+    if (!seen && errno != ENOENT && errno != ELOOP && errno != ENOTDIR && errno != EACCES)
         return lt_error_sys(err, errno, "cannot look at '%s': %s", name, strerror(errno));
-    }
-    if (!S_ISREG(sb.st_mode) && !S_ISDIR(sb.st_mode)) return LT_OK;
     if (l->count >= LT_MAX_FOLDER_ENTRIES)
         return lt_error_set(
             err, LT_ERR_LIMIT, "the folder has over %u entries", LT_MAX_FOLDER_ENTRIES);
@@ -34,7 +32,8 @@ static lt_status add_entry(lt_listing *l, int dir, const char *name, lt_error *e
         lt_grow((void **)&l->items, &l->capacity, l->count + 1, sizeof *l->items, err);
     if (st) return st;
     struct lt_listed item = { .name = lt_strdup(name, err),
-        .is_folder = S_ISDIR(sb.st_mode),
+        .is_folder = seen && S_ISDIR(sb.st_mode),
+        .is_other = !seen || (!S_ISREG(sb.st_mode) && !S_ISDIR(sb.st_mode)),
         .is_link =
             !fstatat(dir, name, &own, AT_SYMLINK_NOFOLLOW) && S_ISLNK(own.st_mode) };
     if (!item.name) return LT_ERR_NOMEM;
@@ -88,7 +87,9 @@ void lt_listing_release(lt_listing *l)
 bool lt_listing_has(const lt_listing *l, const char *name)
 {
     for (size_t i = 0; i < l->count; i++)
-        if (!l->items[i].is_folder && !strcmp(l->items[i].name, name)) return true;
+        if (!l->items[i].is_folder && !l->items[i].is_other
+            && !strcmp(l->items[i].name, name))
+            return true;
     return false;
 }
 

@@ -10,13 +10,15 @@
 typedef struct lt_listing {
     struct lt_listed {
         char *name;
-        bool is_folder, is_link; /* is_folder: of what a link points to */
+        bool is_folder, is_other; /* of what a link points to; other: neither file nor
+                                     folder, or nothing that can be looked at */
+        bool is_link;
     } * items;
     size_t count, capacity;
 } lt_listing;
 
-/* The entries of a folder but "." and "..", sorted by name; those that are neither files
- * nor folders are left out. LT_ERR_LIMIT over LT_MAX_FOLDER_ENTRIES. */
+/* The entries of a folder but "." and "..", sorted by name. LT_ERR_LIMIT over
+ * LT_MAX_FOLDER_ENTRIES. */
 lt_status lt_listing_read(
     lt_listing *listing, const char *folder, lt_error *err) LT_MUST_USE;
 void lt_listing_release(lt_listing *listing);

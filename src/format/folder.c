@@ -64,8 +64,8 @@ static lt_status choose(
     *best = (struct choice){ 0 };
     for (size_t i = 0; i < files->count; i++) {
         struct choice c = { .name = files->items[i].name };
-        if (files->items[i].is_folder || !lt_weight_name_parse(c.name, &c.parsed))
-            continue;
+        if (files->items[i].is_folder || files->items[i].is_other) continue;
+        if (!lt_weight_name_parse(c.name, &c.parsed)) continue;
         if (is_training_state(c.parsed.stem)) continue;
         if (*found && same_set(&c.parsed, &best->parsed)) continue;
         int rank = rank_of(&c.parsed), best_rank = *found ? rank_of(&best->parsed) : 99;

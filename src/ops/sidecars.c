@@ -6,6 +6,9 @@
 #include "base/source.h"
 #include "format/weight_name.h"
 
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -43,9 +46,43 @@ static lt_status pass_over(struct walk *w, const char *name, lt_error *err)
 {
     lt_weight_name parsed;
     bool index = lt_weight_name_parse(name, &parsed) && parsed.is_index;
-    if (index || is_part(w->store, name) || !w->left) return LT_OK;
+    if (index || is_part(w->store, name)) return LT_OK;
     return lt_notes_add(
         w->left, name, 0, err, "weights that the model was not read from: not copied");
+}
+
+/* path lies in folder or below it; both without links. */
+static bool is_within(const char *path, const char *folder)
+{
+    size_t n = strlen(folder);
+    return !strncmp(path, folder, n) && (path[n] == '/' || (n && folder[n - 1] == '/'));
+}
+
+/* Hugging Face's cache: snapshots/REVISION/NAME is a link into blobs beside snapshots. */
+static bool is_blob(const char *target, const char *home)
+{
+    char blobs[PATH_MAX + 8];
+    const char *snapshots = strstr(home, "/snapshots/");
+    if (!snapshots) return false;
+    snprintf(blobs, sizeof blobs, "%.*s/blobs", (int)(snapshots - home), home);
+    return is_within(target, blobs);
+}
+
+/* A folder from a stranger may hold a link to a secret of its user, who would publish it
+ * with the output. */
+static bool leads_out(const char *root, const char *path)
+{
+    char target[PATH_MAX], top[PATH_MAX], home[PATH_MAX];
+    size_t dir = (size_t)(strrchr(path, '/') - path);
+    if (dir >= sizeof home) return true;
+    snprintf(home, sizeof home, "%.*s", dir ? (int)dir : 1, path);
+    char *resolved = realpath(home, NULL);
+    bool told = resolved && realpath(path, target) && realpath(root, top);
+    bool inside = told
+        && (is_within(target, top) || is_within(target, resolved)
+            || is_blob(target, resolved));
+    free(resolved);
+    return !inside;
 }
 
 static lt_status copy_folder(
@@ -64,13 +101,18 @@ static lt_status copy_entry(struct walk *w, const char *folder,
         if (same_folder(path, w->output)) return LT_OK; /* it lies in the input */
         if ((item->is_link && !holds_part(w->store, inner))
             || depth == LT_MAX_FOLDER_DEPTH)
-            return w->left ? lt_notes_add(
-                       w->left, inner, 0, err, "a linked or very deep folder: not copied")
-                           : LT_OK;
+            return lt_notes_add(
+                w->left, inner, 0, err, "a linked or very deep folder: not copied");
         return copy_folder(w, inner, depth + 1, err);
     }
     if (lt_is_weight_file(item->name) || is_part(w->store, name))
         return pass_over(w, name, err);
+    if (item->is_other)
+        return lt_notes_add(
+            w->left, name, 0, err, "a pipe, a device or a link to nothing: not copied");
+    if (item->is_link && leads_out(w->root, path))
+        return lt_notes_add(
+            w->left, name, 0, err, "a link that leads out of the folder: not copied");
     if (*w->copied >= LT_MAX_SIDECARS)
         return lt_error_set(
             err, LT_ERR_LIMIT, "over %u files beside the weights", LT_MAX_SIDECARS);

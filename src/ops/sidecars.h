@@ -6,9 +6,10 @@
 #include "ops/common.h"
 
 /* Copies every file of the folder that store was read from into the writer's folder, but
- * weights, their indices, hidden files and linked folders. Nothing when store is no
- * folder or the writer writes none. Weights that are neither store's nor copied are noted
- * in left (NULL: not). */
+ * weights, their indices, hidden files, linked folders and links that lead out of it
+ * (but into the blobs of a Hugging Face cache). Nothing when store is no folder or the
+ * writer writes none. What is not copied is noted in left, the store's own files and
+ * hidden ones aside. */
 lt_status lt_sidecars_copy(lt_writer *writer, const lt_store *store, const char *output,
     size_t *copied, lt_notes *left, lt_error *err) LT_MUST_USE;
 

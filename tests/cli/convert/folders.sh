@@ -103,6 +103,21 @@ ln -s ../elsewhere pipe/unet && ln -s ../other pipe/other
 run 0 convert pipe -o pipe2/ --json
 check test -e pipe2/unet/config.json
 check test "$(jq -r '.dropped[].name' stdout)" = other/
+# A link to a file elsewhere is no part of the folder; in a cache its blobs are.
+mkdir -p linked hub/snapshots/rev/sub hub/blobs
+cp a.safetensors linked/model.safetensors && cp a.safetensors hub/snapshots/rev/model.safetensors
+echo secret >secret.json && echo '{}' >linked/real.json && echo '{}' >hub/blobs/abc
+ln -s ../secret.json linked/config.json && ln -s real.json linked/inside.json
+ln -s nowhere linked/dangling.json && mkfifo linked/pipe.json
+ln -s ../../blobs/abc hub/snapshots/rev/config.json
+ln -s ../../../blobs/abc hub/snapshots/rev/sub/config.json
+ln -s ../../../secret.json hub/snapshots/rev/out.json
+run 0 convert linked -o linked2/ --json
+check test "$(field stdout '.dropped | map(.name) | @csv')" = '"config.json","dangling.json","pipe.json"'
+check test "$(cd linked2 && echo *)" = "inside.json model.safetensors real.json"
+run 0 convert hub/snapshots/rev -o hub2/ --json
+check test "$(field stdout '.dropped | map(.name) | @csv')" = '"out.json"'
+check test -s hub2/config.json && check test -s hub2/sub/config.json
 # An output inside its input is no part of it.
 run 0 convert in2 -o in2/out/
 run 0 convert in2 -o in2/out/ -f
