@@ -318,7 +318,7 @@ lt_status lt_eig_sym(size_t n, double *a, double *w, lt_error *err)
 lt_status lt_eig_sym_f32(size_t n, float *a, float *w, lt_error *err)
 {
     if (n == 0) return LT_OK;
-    if (n > 1 << 14) return too_large(n, err);
+    if (!eig_counts_fit(n)) return too_large(n, err);
     int in = (int)n, info = 0, lwork = 1 + 6 * in + 2 * in * in, liwork = 3 + 5 * in;
     float *work = lt_alloc_work((uint64_t)lwork, sizeof *work, err);
     int *iwork = lt_alloc_work((uint64_t)liwork, sizeof *iwork, err);
