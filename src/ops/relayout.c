@@ -329,7 +329,7 @@ static lt_status plan(struct relaying *z, lt_error *err)
     for (size_t i = 0; i < z->n_items && !st; i++)
         st = complete(z, &z->items[i], err);
     const lt_notes *u = &z->report->unmatched;
-    if (st || !u->count || z->options->allow_unmatched) return st;
+    if (st || !u->count || (z->options->allow_unmatched && z->n_items)) return st;
     lt_error_set(err, LT_ERR_MISMATCH,
         "%zu tensors have no place in the other layout, first '%s' (%s)", u->count,
         u->items[0].name, u->items[0].reason);

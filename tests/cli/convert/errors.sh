@@ -60,6 +60,14 @@ make scalar.safetensors "{$linear$biases}" 0123456789abc
 run 3 convert scalar.safetensors --to single -o x.safetensors
 err "scalar.safetensors: tensor 'transformer_blocks.0.attn.to_"
 err "is a scalar: it is no rows of 'double_blocks.0.img_attn.qkv.bias'"
+# Nothing that has a place makes no output, whatever is allowed.
+make astray.safetensors '{"joint_blocks.0.context_block.attn.qkv.weight":{"dtype":"U8","shape":[3,1],"data_offsets":[0,3]},"x_embedder.proj.weight":{"dtype":"U8","shape":[1,16,1,1],"data_offsets":[3,19]},"diffusion_model.x.weight":{"dtype":"U8","shape":[1],"data_offsets":[19,20]}}' \
+    01234567890123456789
+for out in astray/ astray.out.safetensors; do
+    run 3 convert astray.safetensors --to diffusers --allow-unmatched -o $out
+    err "astray.safetensors: 3 tensors have no place in the other layout"
+    nothing_left $out
+done
 # Merging into a pickle that would run code, or out of one.
 printf '\200\002}q\000U\001aq\001cos\nsystem\nq\002U\001bq\003\205q\004Rq\005s.' >pickle
 if command -v zip >/dev/null; then
