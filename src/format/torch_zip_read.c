@@ -5,12 +5,15 @@
  *   NAME/data/KEY    a storage's bytes
  *   NAME/byteorder   "little" or "big"; little when it is missing
  *
- * and a few entries that say nothing about tensors. TorchScript programs look alike, but
- * have constants.pkl too. */
+ * and a few entries that say nothing about tensors. What else there is torch does not
+ * read, but somebody put it there: it is listed, and other pickles are looked at as well,
+ * for a scanner does that too. TorchScript programs look alike, but have constants.pkl
+ * too. */
 #include "format/torch_object.h"
 
 #include "base/limits.h"
 #include "base/mem.h"
+#include "format/pickle_globals.h"
 
 #include <string.h>
 
@@ -86,36 +89,28 @@ static void blame_pickle(const lt_entry *entry, lt_error *err)
     lt_error_where(err, "%s, byte %llu of what it unpacks to", entry->name, at);
 }
 
-/* The pickle at the cursor, which is released, and what its persistent ids mean. */
-static lt_status read_values(
-    lt_torch *t, const lt_entry *entry, lt_cursor *c, lt_value **root, lt_error *err)
-{
-    lt_status st = lt_pickle_read(&t->pickle, c, root, err);
-    if (!st) st = lt_torch_resolve(t, err);
-    lt_cursor_release(c);
-    if (st) blame_pickle(entry, err);
-    return st;
-}
-
 static lt_status read_packed_pickle(
-    lt_torch *t, size_t index, lt_value **root, lt_error *err)
+    lt_torch *t, size_t index, lt_pickle *pickle, lt_value **root, lt_error *err)
 {
     const lt_entry *entry = lt_archive_entry(t->archive, index);
+    size_t known = t->store->n_globals;
     lt_cursor c;
     void *bytes = lt_alloc_work(entry->size, 1, err);
     if (!bytes) return LT_ERR_NOMEM;
     lt_status st = lt_archive_read(t->archive, index, 0, bytes, (size_t)entry->size, err);
     if (!st) {
         lt_cursor_memory(&c, bytes, (size_t)entry->size, 0, err);
-        st = read_values(t, entry, &c, root, err);
+        st = lt_pickle_read(pickle, &c, root, err);
+        lt_cursor_release(&c);
     }
-    for (size_t i = 0; i < t->store->n_globals; i++)
+    for (size_t i = known; i < t->store->n_globals; i++)
         t->store->globals[i].offset = entry->offset;
     lt_free(bytes);
     return st;
 }
 
-static lt_status read_pickle(lt_torch *t, size_t index, lt_value **root, lt_error *err)
+static lt_status read_pickle(
+    lt_torch *t, size_t index, lt_pickle *pickle, lt_value **root, lt_error *err)
 {
     const lt_entry *entry = lt_archive_entry(t->archive, index);
     if (entry->size > lt_limit(LT_LIMIT_PICKLE_SIZE))
@@ -124,10 +119,27 @@ static lt_status read_pickle(lt_torch *t, size_t index, lt_value **root, lt_erro
             lt_limit(LT_LIMIT_PICKLE_SIZE));
     if (!entry->size)
         return lt_error_set(err, LT_ERR_FORMAT, "'%.200s' is empty", entry->name);
-    if (!entry->stored) return read_packed_pickle(t, index, root, err);
     lt_cursor c;
-    lt_cursor_file(&c, t->store->source, entry->offset, entry->size, err);
-    return read_values(t, entry, &c, root, err);
+    lt_status st = LT_OK;
+    if (entry->stored) {
+        lt_cursor_file(&c, t->store->source, entry->offset, entry->size, err);
+        st = lt_pickle_read(pickle, &c, root, err);
+        lt_cursor_release(&c);
+    } else {
+        st = read_packed_pickle(t, index, pickle, root, err);
+    }
+    if (st) blame_pickle(entry, err);
+    return st;
+}
+
+/* The object, and what its persistent ids mean. */
+static lt_status read_object(lt_torch *t, size_t index, lt_value **root, lt_error *err)
+{
+    lt_status st = read_pickle(t, index, &t->pickle, root, err);
+    if (st) return st;
+    st = lt_torch_resolve(t, err);
+    if (st) blame_pickle(lt_archive_entry(t->archive, index), err);
+    return st;
 }
 
 static lt_status read_byteorder(lt_torch *t, const char *prefix, lt_error *err)
@@ -147,8 +159,10 @@ static lt_status read_byteorder(lt_torch *t, const char *prefix, lt_error *err)
         "'%.200s' is neither little nor big", entry->name);
 }
 
-/* A storage without entry is refused later, if a tensor that is read needs it. */
-static lt_status place_storages(lt_torch *t, const char *prefix, lt_error *err)
+/* A storage without entry is refused later, if a tensor that is read needs it. used: of
+ * each entry, set for those of storages. */
+static lt_status place_storages(
+    lt_torch *t, const char *prefix, bool *used, lt_error *err)
 {
     for (size_t i = 0; i < t->n_storages; i++) {
         lt_storage *s = &t->storages[i];
@@ -156,6 +170,7 @@ static lt_status place_storages(lt_torch *t, const char *prefix, lt_error *err)
         if (!name) return LT_ERR_NOMEM;
         size_t index = lt_archive_find(t->archive, name);
         if (index == LT_MAP_NONE) continue;
+        used[index] = true;
         const lt_entry *entry = lt_archive_entry(t->archive, index);
         lt_torch_place(s, entry->size, entry->stored ? entry->offset : LT_NO_OFFSET,
             index, entry->offset);
@@ -163,19 +178,78 @@ static lt_status place_storages(lt_torch *t, const char *prefix, lt_error *err)
     return LT_OK;
 }
 
+static bool is_of_torch(const char *name, const char *prefix)
+{
+    static const char *const known[] = { "data.pkl", "byteorder", "version",
+        ".format_version", ".storage_alignment", ".data/serialization_id" };
+    size_t n = strlen(prefix), size = strlen(name);
+    if (size && name[size - 1] == '/') return true; /* a folder */
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (!strncmp(name, prefix, n) && !strcmp(name + n, known[i])) return true;
+    return false;
+}
+
+static bool is_storage(const char *name, const char *prefix)
+{
+    size_t n = strlen(prefix);
+    return !strncmp(name, prefix, n) && !strncmp(name + n, "data/", 5);
+}
+
+static bool is_pickle(const char *name)
+{
+    const char *dot = strrchr(name, '.');
+    return dot && (!strcmp(dot, ".pkl") || !strcmp(dot, ".pickle"));
+}
+
+/* Its globals become the store's; what they were for is nobody's concern. */
+static lt_status look_into(lt_torch *t, size_t index, bool *whole, lt_error *err)
+{
+    lt_value *root;
+    lt_pickle pickle = { .on_global = lt_note_global, .ctx = t->store };
+    lt_status st = read_pickle(t, index, &pickle, &root, err);
+    lt_pickle_release(&pickle);
+    *whole = !st;
+    /* The globals before a fault have been seen. */
+    return st == LT_ERR_FORMAT || st == LT_ERR_UNSUPPORTED ? LT_OK : st;
+}
+
+static lt_status note_others(
+    lt_torch *t, const char *prefix, const bool *used, lt_error *err)
+{
+    lt_status st = LT_OK;
+    for (size_t i = 0; i < lt_archive_count(t->archive) && !st; i++) {
+        const lt_entry *entry = lt_archive_entry(t->archive, i);
+        if (used[i] || is_of_torch(entry->name, prefix)) continue;
+        bool pickle = is_pickle(entry->name), whole = true;
+        if (pickle) st = look_into(t, i, &whole, err);
+        const char *what = is_storage(entry->name, prefix) ? "a storage of no tensor"
+            : !pickle ? "an entry that torch does not read"
+            : whole   ? "a pickle that torch does not read"
+                      : "a broken pickle that torch does not read";
+        lt_aside aside = { entry->name, what, entry->size, false };
+        if (!st) st = lt_store_add_aside(t->store, &aside, err);
+    }
+    return st;
+}
+
 static lt_status read_header(lt_store *store, lt_error *err)
 {
     lt_torch *t;
     size_t index;
     char *prefix = NULL;
+    bool *used = NULL;
     lt_value *root;
     lt_status st = lt_torch_new(&t, store, err);
     if (!st) st = lt_archive_open(&t->archive, store->source, err);
     if (!st) st = find_pickle(t, &index, &prefix, err);
     if (!st) st = read_byteorder(t, prefix, err);
-    if (!st) st = read_pickle(t, index, &root, err);
+    if (!st) st = read_object(t, index, &root, err);
     if (!st) st = lt_torch_collect(t, root, err);
-    if (!st) st = place_storages(t, prefix, err);
+    if (!st) used = lt_alloc(lt_archive_count(t->archive), sizeof *used, err);
+    if (!st && !used) st = LT_ERR_NOMEM;
+    if (!st) st = place_storages(t, prefix, used, err);
+    if (!st) st = note_others(t, prefix, used, err);
+    lt_free(used);
     return st ? st : lt_torch_finish(t, err);
 }
 

@@ -5,6 +5,7 @@ The byte is worked out here from how the file was put together.  Of a deflated p
 the entry, and the message tells the byte in what the entry unpacks to.
 """
 
+import json
 import os
 import struct
 import subprocess
@@ -310,6 +311,36 @@ def test_archives():
     told("twice", archive(*ordinary, ordinary[-1]), "entry 'archive/data/0': zip: the name stands twice")
 
 
+def test_other_entries():
+    """What an archive holds beside what torch reads is listed, and its pickles are looked into."""
+    def listed(label, *entries, code=0, options=()):
+        Path("other.pt").write_bytes(archive(*parts(good()), *entries))
+        done = subprocess.run([LORATOOL, "info", "--json", *options, "other.pt"], capture_output=True, text=True, timeout=120)
+        check(done.returncode == code, f"{label}: exit {done.returncode} {done.stderr!r}")
+        convert = subprocess.run([LORATOOL, "convert", "other.pt", "-o", "other.safetensors", "--json"], capture_output=True, text=True)
+        Path("other.safetensors").unlink(missing_ok=True)
+        Path("other.pt").unlink()
+        dropped = {item["name"]: item["reason"] for item in json.loads(convert.stdout)["dropped"]} if convert.returncode == 0 else None
+        return done, dropped
+
+    known = [Entry(f"archive/{n}", b"1") for n in (".format_version", ".storage_alignment", ".data/serialization_id", "empty/")]
+    _, without = listed("known ones", *known)
+    check(without is not None and not any(n.startswith("archive/") for n in without), f"known ones: {without}")
+    harmless = Entry("archive/extra.pkl", program(dictionary(a=name("collections", "OrderedDict"))))
+    _, dropped = listed("others", Entry("archive/readme.txt", b"hello"), Entry("archive/data/99", bytes(8)), harmless,
+                        Entry("archive/half.pkl", harmless.data[:-1]), Entry("elsewhere", b""))
+    for n, reason in (("readme.txt", "an entry that torch does not read"), ("data/99", "a storage of no tensor"),
+                      ("extra.pkl", "a pickle that torch does not read"), ("half.pkl", "a broken pickle that torch does not read")):
+        check(dropped and dropped.get(f"archive/{n}", "").startswith(reason), f"{n}: {dropped}")
+    check(dropped and "elsewhere" in dropped, f"elsewhere: {dropped}")
+    called = program(dictionary(a=name("os", "system") + tuple_of(text("true")) + b"R"))
+    for label, entry in (("a call", Entry("archive/evil.pkl", called)), ("deflated", Entry("archive/evil.pkl", called, deflate=True)),
+                         ("outside", Entry("evil.pickle", called)), ("cut off behind the call", Entry("archive/evil.pkl", called[:-2]))):
+        done, dropped = listed(label, entry, code=5, options=["--strict"])
+        check("os.system" in done.stderr and "other.pt" in done.stderr, f"{label}: {done.stderr!r}")
+        check(dropped is None, f"{label}: converted all the same")
+
+
 if __name__ == "__main__":
     run_tests(test_pickles, test_globals, test_sets, test_indexes, test_storages, test_tensors, test_legacy,
-              test_tar, test_archives)
+              test_tar, test_archives, test_other_entries)

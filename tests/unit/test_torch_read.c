@@ -69,7 +69,8 @@ static const struct {
     { "P", "tensor | |", LT_READ_MODEL },
     { "[T,[N,T]]", "0 1.1 | | 1.0=None;", LT_READ_MODEL },
     { "{a:{b:[T]}}", "a.b.0 | |", LT_READ_MODEL },
-    { "7", "| | (the object itself)=integer 7;", LT_READ_MODEL },
+    { "7", "| | (the object itself)=integer 7; archive/data/0=a storage of no tensor;",
+        LT_READ_MODEL },
     { "O", "| | (the object itself)=opaque object some.module.Thing, 1 tensor;",
         LT_READ_MODEL },
     /* wrappers */
@@ -116,7 +117,9 @@ static const struct {
         "a | | n=integer 5; t=text \"x y\"; l=list of 2; d=dict of 0; s=a sparse "
         "tensor!;",
         LT_READ_MODEL },
-    { "{state_dict:{s:S}}", "| state_dict | state_dict.s=a sparse tensor!;",
+    { "{state_dict:{s:S}}",
+        "| state_dict | state_dict.s=a sparse tensor!; archive/data/0=a storage of no "
+        "tensor;",
         LT_READ_MODEL },
     { "{model:{a:T},optimizer:S}", "a | model | optimizer=a sparse tensor;",
         LT_READ_MODEL },
@@ -155,7 +158,8 @@ static void test_long_text(void)
     wrap(&z, &b, NULL);
     zip_end(&z);
     CHECK(!open_bytes(&store, &z.file, LT_READ_MODEL, NULL));
-    snprintf(object, sizeof object, "| | t=text \"%059d\"...;", 0);
+    snprintf(object, sizeof object,
+        "| | t=text \"%059d\"...; archive/data/0=a storage of no tensor;", 0);
     describe(store, shown, sizeof shown);
     CHECK_STR(shown, object);
     lt_store_close(store);
