@@ -51,8 +51,8 @@ def all_dtypes(prefix):
 
 
 def printable(text):
-    """Text as loratool prints it: one '?' for each control character."""
-    return re.sub("[\x00-\x1f\x7f]", "?", text)
+    """Text as loratool prints it: one '?' for each control character and mark of direction."""
+    return re.sub("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]", "?", text)
 
 
 def filled(lines):
