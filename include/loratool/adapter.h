@@ -81,7 +81,10 @@ lt_status lt_adapter_is_folder(const char *path, bool *is, lt_error *err) LT_MUS
 lt_status lt_adapter_has_config(const char *path, bool *has, lt_error *err) LT_MUST_USE;
 /* What of the config matters beside the factors: a scale other than 1, other tensors in
  * place of the base's, or a reason not to compute with it. False without a config. */
-bool lt_adapter_needs_config(const lt_adapter *adapter);
+bool lt_adapter_needs_config(lt_adapter *adapter);
+/* *keeps: output is a file beside the very config that is read with path. */
+lt_status lt_adapter_keeps_config(
+    const char *path, const char *output, bool *keeps, lt_error *err) LT_MUST_USE;
 /* The same with path's tensor file, when *store is not NULL, open already; the adapter
  * takes it over on success. */
 lt_status lt_adapter_open_with(
@@ -112,9 +115,10 @@ bool lt_adapter_lacks_config(const lt_adapter *adapter);
 /* True when there are tensors of further kinds beside the module's own, which its alpha
  * scales too; differences (.diff_b, ...) are none of these. */
 bool lt_module_shares_alpha(const lt_module *module);
-/* True for a tensor outside all modules that stands in the place of the base's own:
- * PEFT's modules_to_save and trained biases. */
-bool lt_adapter_replaces(const lt_adapter *adapter, const lt_tensor *tensor);
+/* *replaces: a tensor outside all modules stands in the place of the base's own: PEFT's
+ * modules_to_save and trained biases. */
+lt_status lt_adapter_replaces(lt_adapter *adapter, const lt_tensor *tensor,
+    bool *replaces, lt_error *err) LT_MUST_USE;
 /* The text of adapter_config.json, or NULL. */
 const char *lt_adapter_config(const lt_adapter *adapter);
 

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 struct lt_adapter {
     lt_store *store;
@@ -419,18 +420,40 @@ lt_status lt_adapter_has_config(const char *path, bool *has, lt_error *err)
     return st == LT_ERR_MISMATCH ? LT_OK : st;
 }
 
-bool lt_adapter_needs_config(const lt_adapter *a)
+static bool takes_scale_from_config(const lt_module *m)
+{
+    return !m->part[LT_PART_ALPHA] && !m->part[LT_PART_SCALE] && m->scale != 1;
+}
+
+bool lt_adapter_needs_config(lt_adapter *a)
 {
     if (!a->config_text) return false;
-    if (lt_adapter_usable(a, NULL)) return true;
-    for (size_t i = 0; i < a->n_modules; i++) {
-        const lt_module *m = &a->modules[i];
-        if (!m->part[LT_PART_ALPHA] && !m->part[LT_PART_SCALE] && m->scale != 1)
-            return true;
+    if (a->config.refusal[0] || a->config.dora) return true;
+    for (size_t i = 0; i < a->n_modules; i++)
+        if (takes_scale_from_config(&a->modules[i])) return true;
+    for (size_t i = 0; i < a->n_rest; i++) {
+        bool replaces;
+        if (lt_adapter_replaces(a, a->rest[i], &replaces, NULL) || replaces) return true;
     }
-    for (size_t i = 0; i < a->n_rest; i++)
-        if (lt_adapter_replaces(a, a->rest[i])) return true;
     return false;
+}
+
+lt_status lt_adapter_keeps_config(
+    const char *path, const char *output, bool *keeps, lt_error *err)
+{
+    char file[4200], mine[4200], theirs[4200];
+    struct stat a, b;
+    *keeps = false;
+    if (strlen(path) >= 4000 || strlen(output) >= 4000) return LT_OK;
+    lt_status st = locate(path, file, mine, sizeof file, err);
+    if (st) return st;
+    const char *slash = strrchr(output, '/');
+    int dir = slash ? (int)(slash - output + 1) : 0;
+    if (strncmp(output + dir, "adapter_model.", 14)) return LT_OK;
+    snprintf(theirs, sizeof theirs, "%.*sadapter_config.json", dir, output);
+    *keeps = !stat(mine, &a) && !stat(theirs, &b) && a.st_dev == b.st_dev
+        && a.st_ino == b.st_ino;
+    return LT_OK;
 }
 
 lt_status lt_adapter_open(lt_adapter **out, const char *path, lt_error *err)
@@ -582,13 +605,17 @@ bool lt_adapter_lacks_config(const lt_adapter *a)
     return false;
 }
 
-bool lt_adapter_replaces(const lt_adapter *a, const lt_tensor *tensor)
+lt_status lt_adapter_replaces(
+    lt_adapter *a, const lt_tensor *tensor, bool *replaces, lt_error *err)
 {
     static const char wrapper[] = "base_model.model.";
     const char *path = tensor->name;
-    if (!a->config_text) return false;
+    *replaces = false;
+    if (!a->config_text) return LT_OK;
     if (!strncmp(path, wrapper, sizeof wrapper - 1)) path += sizeof wrapper - 1;
-    return lt_peft_config_saves(&a->config, path);
+    lt_status st =
+        lt_peft_config_saves(&a->config, path, replaces, &a->pattern_work, err);
+    return st ? lt_error_where(err, "%s", a->path) : LT_OK;
 }
 
 const char *lt_adapter_config(const lt_adapter *adapter)

@@ -115,8 +115,11 @@ lt_status lt_peft_config_scale(const lt_peft_config *config, const char *path,
     uint64_t rank, double *alpha, double *scale, uint64_t *work,
     lt_error *err) LT_MUST_USE;
 
-/* True when the config says that the tensor of that path is the base's own, trained. */
-bool lt_peft_config_saves(const lt_peft_config *config, const char *path);
+/* *saves: the config says that the tensor of that path is the base's own, trained. */
+lt_status lt_peft_config_saves(const lt_peft_config *config, const char *path,
+    bool *saves, uint64_t *work, lt_error *err) LT_MUST_USE;
+/* LT_ERR_LIMIT when it is over the ceiling. */
+lt_status lt_peft_check_work(uint64_t work, lt_error *err) LT_MUST_USE;
 
 /* One module, for writing a config. */
 typedef struct lt_peft_entry {

@@ -38,7 +38,7 @@ static struct {
 static lt_loading loading;
 /* What a match may take, for the process's life: nearly all are content with the first.
  */
-static const uint32_t tiers[] = { 200, 2000, LT_MAX_PATTERN_STEPS };
+static const uint32_t tiers[] = { 20, 200, 2000, LT_MAX_PATTERN_STEPS };
 #define N_TIERS (sizeof tiers / sizeof *tiers)
 static pcre2_match_context_8 *bounds[N_TIERS];
 
@@ -93,8 +93,9 @@ static bool begins_at(const lt_pattern *p, const char *path, const char *at)
 /* Where every character is a byte, the place is known before anything is compared. */
 static bool matches_bytes(const lt_pattern *p, const lt_subject *on, uint64_t *work)
 {
+    if (p->size > on->size) return false;
     const char *s = on->path + on->size - p->size;
-    if (p->size > on->size || !begins_at(p, on->path, s)) return false;
+    if (!begins_at(p, on->path, s)) return false;
     *work += p->size / 16;
     if (!p->dots) return !memcmp(s, p->text, p->size);
     for (size_t i = 0; i < p->size; i++)

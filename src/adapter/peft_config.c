@@ -169,13 +169,16 @@ static bool is_set(const cJSON *node)
 
 /* Whether the first size bytes of path end in a name of the list: only the last one of
  * those that do not come after them can be that. */
-static bool is_saved(const lt_peft_config *c, const char *path, size_t size)
+static bool is_saved(
+    const lt_peft_config *c, const char *path, size_t size, uint64_t *work)
 {
     size_t low = 0, high = c->n_saved;
     while (low < high) {
         size_t middle = low + (high - low) / 2;
         const char *s = c->saved[middle];
-        if (compare_ends(s, strlen(s), path, size) <= 0)
+        size_t n = strlen(s);
+        *work += 1 + (n < size ? n : size) / 4; /* at most */
+        if (compare_ends(s, n, path, size) <= 0)
             low = middle + 1;
         else
             high = middle;
@@ -185,13 +188,18 @@ static bool is_saved(const lt_peft_config *c, const char *path, size_t size)
 
 /* PEFT saves every module whose path ends in a name of the list ("norm" stands for
  * "input_layernorm" too), with all that is inside it. */
-bool lt_peft_config_saves(const lt_peft_config *c, const char *path)
+lt_status lt_peft_config_saves(
+    const lt_peft_config *c, const char *path, bool *saves, uint64_t *work, lt_error *err)
 {
     size_t size = strlen(path);
-    if (c->biases && size > 5 && !strcmp(path + size - 5, ".bias")) return true;
-    for (const char *dot = path; (dot = strchr(dot, '.')) != NULL; dot++)
-        if (is_saved(c, path, (size_t)(dot - path))) return true;
-    return false;
+    lt_status st = LT_OK;
+    *saves = c->biases && size > 5 && !strcmp(path + size - 5, ".bias");
+    const char *dot = path;
+    for (; !st && !*saves && (dot = strchr(dot, '.')) != NULL; dot++) {
+        *saves = is_saved(c, path, (size_t)(dot - path), work);
+        st = lt_peft_check_work(*work, err);
+    }
+    return st;
 }
 
 /* Settings under which the factors alone do not say what the model does. */

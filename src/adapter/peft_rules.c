@@ -37,9 +37,11 @@ lt_status lt_peft_rules_add(
     return st;
 }
 
-static lt_status refuse_work(lt_error *err)
+lt_status lt_peft_check_work(uint64_t work, lt_error *err)
 {
-    return lt_error_set(err, LT_ERR_LIMIT, "matching its patterns takes over %llu steps",
+    if (work <= lt_limit(LT_LIMIT_PATTERN_WORK)) return LT_OK;
+    return lt_error_set(err, LT_ERR_LIMIT,
+        "matching its patterns takes over %llu steps (--limit pattern-work)",
         lt_limit(LT_LIMIT_PATTERN_WORK));
 }
 
@@ -53,8 +55,8 @@ lt_status lt_peft_rules_find(const lt_peft_rules *rules, const char *path,
         const lt_peft_rule *rule = &rules->items[rules->searched[i]];
         bool matches;
         lt_status st = lt_pattern_match(&rule->pattern, &subject, &matches, work, err);
+        if (!st) st = lt_peft_check_work(*work, err);
         if (st) return st;
-        if (*work > lt_limit(LT_LIMIT_PATTERN_WORK)) return refuse_work(err);
         if (!matches) continue;
         *value = rule->value;
         return LT_OK;

@@ -6,9 +6,9 @@
 #include <stddef.h>
 #include <unistd.h>
 
-/* Two a file of the largest output: what it will be called and what it is called
- * meanwhile. */
-#define MAX_PATHS 65536
+/* What it will be called and what it is called meanwhile, of each file of the largest
+ * output, and its folders. */
+#define MAX_PATHS (1 << 18)
 
 static _Atomic(char *) paths[MAX_PATHS];
 static atomic_int

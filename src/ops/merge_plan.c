@@ -186,7 +186,7 @@ static lt_status place_replacement(lt_merge_run *run, size_t input, const lt_ten
 static lt_status place_plain(
     lt_merge_run *run, size_t input, const lt_tensor *t, lt_error *err)
 {
-    const lt_adapter *a = run->adapters[input];
+    lt_adapter *a = run->adapters[input];
     bool changed = true;
     const lt_tensor *b = plain_target(run, t, err);
     if (!b) return note(run, t->name, err, "it belongs to no module of a known kind");
@@ -204,8 +204,10 @@ static lt_status place_plain(
     if (!changed)
         return lt_notes_add(
             &run->report->redundant, t->name, 0, err, "equals '%s' of the base", b->name);
-    if (comparable && lt_adapter_replaces(a, t))
-        return place_replacement(run, input, t, b, err);
+    bool replaces = false;
+    if (comparable) st = lt_adapter_replaces(a, t, &replaces, err);
+    if (st) return st;
+    if (replaces) return place_replacement(run, input, t, b, err);
     return note(run, t->name, err,
         "it would replace a tensor of the base, which no config says it should");
 }

@@ -19,7 +19,8 @@ static void use(const lt_peft_config *config)
         uint64_t work = 0;
         fuzz_judge(
             lt_peft_config_scale(config, paths[i], 4, &alpha, &scale, &work, &err), &err);
-        lt_peft_config_saves(config, paths[i]);
+        bool saves;
+        fuzz_judge(lt_peft_config_saves(config, paths[i], &saves, &work, &err), &err);
     }
 }
 

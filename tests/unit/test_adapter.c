@@ -285,12 +285,34 @@ static void test_saved_modules(void)
                 wanted = wanted || s[strlen(names[k])] == '.';
         lt_peft_config c;
         if (!CHECK(!lt_peft_config_parse(&c, text, strlen(text), NULL))) continue;
-        if (!CHECK(lt_peft_config_saves(&c, on) == wanted))
-            printf("    %s on '%s'\n", text, on);
+        bool saves;
+        uint64_t work = 0;
+        CHECK(!lt_peft_config_saves(&c, on, &saves, &work, NULL));
+        if (!CHECK(saves == wanted)) printf("    %s on '%s'\n", text, on);
         hits += wanted;
         lt_peft_config_release(&c);
     }
     CHECK(hits > 300 && hits < 2900);
+    /* What comparing takes is counted. */
+    enum { N = 60000 };
+    char *text = malloc(N + 100), *on = malloc(N + 1);
+    if (!CHECK(text && on)) abort();
+    for (int i = 0; i < N; i++)
+        on[i] = i % 2 ? '.' : 'a';
+    memcpy(on + N - 2, "ax", 3);
+    int n = sprintf(text, "{\"modules_to_save\":[\"b%.*s\"]}", N - 3, on + 1);
+    lt_peft_config c;
+    lt_error err = LT_ERROR_INIT;
+    bool saves;
+    uint64_t work = 0;
+    CHECK(!lt_peft_config_parse(&c, text, (size_t)n, NULL));
+    CHECK(!lt_peft_config_saves(&c, on, &saves, &work, NULL) && !saves && work > N * 100);
+    for (int i = 0; i < 10 && !err.code; i++)
+        (void)!lt_peft_config_saves(&c, on, &saves, &work, &err);
+    CHECK(err.code == LT_ERR_LIMIT);
+    lt_peft_config_release(&c);
+    free(text);
+    free(on);
 }
 
 /* Python takes the last of two members of one name. */
