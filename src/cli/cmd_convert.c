@@ -28,7 +28,7 @@ static const lt_opt options[] = {
     { "allow-unmatched", 0, OPT_FLAG, AT(allow_unmatched), NULL,
         "leave out what has no place in the output", { NULL } },
     { "dtype", 0, OPT_STRING, AT(dtype), "TYPE",
-        "keep, f32, f16 or bf16 for every tensor [keep]", { "save-precision" } },
+        "keep, f32, f16 or bf16 for all weights [keep]", { "save-precision" } },
     { "ema", 0, OPT_STRING, AT(ema), "HOW",
         "averaged copies of weights: keep, drop or use [keep]", { NULL } },
     { "max-shard-size", 0, OPT_SIZE, AT(max_shard_size), "SIZE", LT_HELP_SHARDS,

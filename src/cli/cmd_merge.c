@@ -28,7 +28,7 @@ static const lt_opt options[] = {
     { "max-shard-size", 0, OPT_SIZE, AT(max_shard_size), "SIZE", LT_HELP_SHARDS,
         { "out-shard-size" } },
     { "dtype", 0, OPT_STRING, AT(dtype), "TYPE",
-        "keep, f32, f16 or bf16 for every tensor [keep]", { "save-precision" } },
+        "keep, f32, f16 or bf16 for all weights [keep]", { "save-precision" } },
     { "allow-unmatched", 0, OPT_FLAG, AT(allow_unmatched), NULL,
         "merge what fits although something does not", { NULL } },
     { "alpha", 0, OPT_NUMBER, AT(alpha), "A",

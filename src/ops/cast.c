@@ -14,11 +14,12 @@ static bool ends_in(const char *s, const char *ending)
     return n >= m && !strcmp(s + n - m, ending);
 }
 
-/* Of fp8 weights, a number or one a block of the weight; then those of their inputs. */
+/* What scales of fp8 weights are called: a number or one a block of the weight; then
+ * those of their inputs. */
 static const char *const fp8_scales[] = { ".scale_weight", ".weight_scale",
-    ".weight_scale_inv", ".scale_inv", ".scale_input", ".input_scale" };
+    ".weight_scale_inv", ".scale_inv", "_proj_scale", "_proj_scale_inv", ".qscale_weight",
+    ".scale_input", ".input_scale", ".activation_scale", ".qscale_act" };
 #define N_FP8_SCALES (sizeof fp8_scales / sizeof *fp8_scales)
-#define N_WEIGHT_SCALES 4
 
 static bool is_scale(const lt_tensor *t)
 {
@@ -32,22 +33,38 @@ lt_dtype lt_cast_dtype(const lt_tensor *t, lt_dtype dtype)
     return lt_dtype_get(t->dtype)->computes && !is_scale(t) ? dtype : t->dtype;
 }
 
+/* The scale that belongs to the weight of that name, or NULL. */
+static const lt_tensor *find_scale(
+    const lt_store *store, const char *weight, lt_arena *arena, lt_error *err)
+{
+    static const struct {
+        const char *weight, *scale; /* endings */
+    } rows[] = { { ".weight", ".scale_weight" }, { ".weight", ".scale_inv" },
+        { ".weight", ".qscale_weight" }, { "", "_scale" }, { "", "_scale_inv" } };
+    size_t size = strlen(weight);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        if (!ends_in(weight, rows[i].weight)) continue;
+        char *name = lt_arena_printf(arena, err, "%.*s%s",
+            (int)(size - strlen(rows[i].weight)), weight, rows[i].scale);
+        const lt_tensor *found = name ? lt_store_find(store, name) : NULL;
+        if (!name || found) return found;
+    }
+    return NULL;
+}
+
 lt_status lt_refuse_scaled(const lt_store *store, const lt_tensor *t, lt_error *err)
 {
-    bool fp8 = t->dtype == LT_F8_E4M3 || t->dtype == LT_F8_E5M2;
-    if (!fp8 || !ends_in(t->name, ".weight")) return LT_OK;
     lt_arena arena = { 0 };
-    lt_status st = LT_OK;
-    int stem = (int)(strlen(t->name) - strlen(".weight"));
-    for (size_t i = 0; i < N_WEIGHT_SCALES && !st; i++) {
-        char *name = lt_arena_printf(&arena, err, "%.*s%s", stem, t->name, fp8_scales[i]);
-        if (!name) st = LT_ERR_NOMEM;
-        if (!name || !lt_store_find(store, name)) continue;
-        lt_error_set(err, LT_ERR_UNSUPPORTED, "is scaled fp8 (see '%.200s')", name);
-        st = lt_store_blame(store, t, err);
-    }
+    lt_error failed = LT_ERROR_INIT;
+    if (t->dtype != LT_F8_E4M3 && t->dtype != LT_F8_E5M2) return LT_OK;
+    const lt_tensor *scale = find_scale(store, t->name, &arena, &failed);
     lt_arena_release(&arena);
-    return st;
+    if (!scale) {
+        if (failed.code && err) *err = failed;
+        return failed.code;
+    }
+    lt_error_set(err, LT_ERR_UNSUPPORTED, "is scaled fp8 (see '%.200s')", scale->name);
+    return lt_store_blame(store, t, err);
 }
 
 enum slot { S_RAW, S_VALUES };

@@ -163,36 +163,51 @@ static void convert_done(void *ctx, size_t i)
     if (p->tick) p->tick(p->ctx, c->done, c->n_items, c->items[i].from->name);
 }
 
-/* PEFT's config goes along into a folder, as one of the files beside the weights. */
-static bool keeps_config(const struct converting *c)
+/* PEFT's config goes along into a folder, as one of the files beside the weights, or is
+ * that of the output already. */
+static lt_status keeps_config(const struct converting *c, bool *keeps, lt_error *err)
 {
     const char *output = c->options->output;
-    if (lt_path_is_folder_output(output)) return lt_store_folder(c->store) != NULL;
-    return lt_adapter_path_is_folder(output);
+    *keeps = lt_store_folder(c->store) != NULL;
+    if (lt_path_is_folder_output(output)) return LT_OK;
+    return lt_adapter_keeps_config(c->options->input, output, keeps, err);
 }
 
-/* One file has no place for the config: alone, the factors would be of another scale. */
+/* *needs: without its config the adapter would be another one. A config of a kind that is
+ * not understood counts as such; why: what there is to say of that. */
+static lt_status needs_config(
+    const struct converting *c, bool *needs, lt_error *why, lt_error *err)
+{
+    lt_adapter *adapter = NULL;
+    *needs = false;
+    if (!lt_store_holds_adapter(c->store)) return LT_OK;
+    lt_status st = lt_adapter_open(&adapter, c->options->input, why);
+    *needs = st || lt_adapter_needs_config(adapter);
+    lt_adapter_free(adapter);
+    if (st != LT_ERR_NOMEM && st != LT_ERR_IO) return LT_OK;
+    if (err) *err = *why;
+    return st;
+}
+
+/* One file has no place for the config. */
 static lt_status judge_config(struct converting *c, lt_error *err)
 {
-    static const char *const what = "PEFT's config, which tells the scale of the modules";
     const char *input = c->options->input;
-    bool has = false;
-    lt_adapter *adapter = NULL;
+    lt_error why = LT_ERROR_INIT;
+    bool has = false, keeps = false, needs = false;
     lt_status st = lt_adapter_has_config(input, &has, err);
-    if (st || !has || keeps_config(c)) return st;
-    if (lt_store_holds_adapter(c->store)) st = lt_adapter_open(&adapter, input, err);
-    if (st) return st;
-    if (adapter && lt_adapter_needs_config(adapter) && !c->options->allow_unmatched) {
-        st = lt_error_set(err, LT_ERR_MISMATCH,
-            "its adapter_config.json, which tells the scale of the modules, has no place "
-            "in one file: write a folder (DIR/) or another dialect (--to), or give "
-            "--allow-unmatched");
-        lt_error_where(err, "%s", input);
-    } else {
-        st = lt_notes_add(&c->report->dropped, "adapter_config.json", 0, err, "%s", what);
-    }
-    lt_adapter_free(adapter);
-    return st;
+    if (!st && has) st = keeps_config(c, &keeps, err);
+    if (!st && has && !keeps) st = needs_config(c, &needs, &why, err);
+    if (st || !has || keeps) return st;
+    if (!needs || c->options->allow_unmatched)
+        return lt_notes_add(&c->report->dropped, "adapter_config.json", 0, err,
+            "PEFT's config: the output has no place for it");
+    lt_error_set(err, LT_ERR_MISMATCH,
+        "its adapter_config.json says what the factors are for (scale, kind, other "
+        "tensors), and the output has no place for it: convert the folder into a folder "
+        "(DIR/), or to another dialect (--to), or give --allow-unmatched%s%.200s%s",
+        *why.msg ? " (" : "", why.msg, *why.msg ? ")" : "");
+    return lt_error_where(err, "%s", input);
 }
 
 static lt_status open_both(struct converting *c, lt_error *err)

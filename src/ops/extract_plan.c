@@ -249,11 +249,17 @@ static lt_status look_at(void *ctx, size_t index, lt_worker *worker, lt_error *e
         return compare_bytes(r, &item->changed, err);
     lt_status st =
         lt_region_changed(r, l->run->options->min_diff, &item->changed, scratch, err);
-    if (!st && item->changed && item->reason)
-        st = lt_region_energy(r, &item->energy, scratch, err);
     if (st || !item->changed) return st;
-    st = lt_refuse_scaled(r->base, r->a, err);
-    return st ? st : lt_refuse_scaled(r->tuned, r->b, err);
+    /* The numbers of scaled fp8 are no weights: neither factors nor an energy come of
+     * them. */
+    lt_error scaled = LT_ERROR_INIT;
+    st = lt_refuse_scaled(r->base, r->a, &scaled);
+    if (!st) st = lt_refuse_scaled(r->tuned, r->b, &scaled);
+    if (!st)
+        return item->reason ? lt_region_energy(r, &item->energy, scratch, err) : LT_OK;
+    if (item->reason && st == LT_ERR_UNSUPPORTED) return LT_OK;
+    if (err) *err = scaled;
+    return st;
 }
 
 static uint64_t rank_for(const lt_extract_run *run, const lt_site *s)

@@ -16,6 +16,7 @@ struct walk {
     lt_writer *writer;
     const lt_store *store;
     const char *root, *output;
+    bool linked; /* the folder that is walked lies behind a link */
     size_t *copied;
     lt_notes *left;
     lt_arena arena;
@@ -61,11 +62,14 @@ static bool is_within(const char *path, const char *folder)
 /* Hugging Face's cache: snapshots/REVISION/NAME is a link into blobs beside snapshots. */
 static bool is_blob(const char *target, const char *home)
 {
-    char blobs[PATH_MAX + 8];
-    const char *snapshots = strstr(home, "/snapshots/");
-    if (!snapshots) return false;
-    snprintf(blobs, sizeof blobs, "%.*s/blobs", (int)(snapshots - home), home);
-    return is_within(target, blobs);
+    static const char snapshots[] = "/snapshots/";
+    bool found = false;
+    for (const char *s = home; !found && (s = strstr(s, snapshots)) != NULL; s++) {
+        char blobs[PATH_MAX + 8], resolved[PATH_MAX];
+        snprintf(blobs, sizeof blobs, "%.*s/blobs", (int)(s - home), home);
+        found = realpath(blobs, resolved) && is_within(target, resolved);
+    }
+    return found;
 }
 
 /* A folder from a stranger may hold a link to a secret of its user, who would publish it
@@ -88,6 +92,17 @@ static bool leads_out(const char *root, const char *path)
 static lt_status copy_folder(
     struct walk *w, const char *folder, unsigned depth, lt_error *err);
 
+/* Of a component that is a link only what a component has is taken, its config. */
+static lt_status enter_folder(
+    struct walk *w, const char *folder, bool is_link, unsigned depth, lt_error *err)
+{
+    bool before = w->linked;
+    w->linked |= is_link;
+    lt_status st = copy_folder(w, folder, depth, err);
+    w->linked = before;
+    return st;
+}
+
 static lt_status copy_entry(struct walk *w, const char *folder,
     const struct lt_listed *item, unsigned depth, lt_error *err)
 {
@@ -103,10 +118,13 @@ static lt_status copy_entry(struct walk *w, const char *folder,
             || depth == LT_MAX_FOLDER_DEPTH)
             return lt_notes_add(
                 w->left, inner, 0, err, "a linked or very deep folder: not copied");
-        return copy_folder(w, inner, depth + 1, err);
+        return enter_folder(w, inner, item->is_link, depth + 1, err);
     }
     if (lt_is_weight_file(item->name) || is_part(w->store, name))
         return pass_over(w, name, err);
+    if (w->linked && strcmp(item->name, "config.json"))
+        return lt_notes_add(
+            w->left, name, 0, err, "in a folder behind a link: not copied");
     if (item->is_other)
         return lt_notes_add(
             w->left, name, 0, err, "a pipe, a device or a link to nothing: not copied");

@@ -7,7 +7,8 @@
 
 /* Copies every file of the folder that store was read from into the writer's folder, but
  * weights, their indices, hidden files, linked folders and links that lead out of it
- * (but into the blobs of a Hugging Face cache). Nothing when store is no folder or the
+ * (but into the blobs of a Hugging Face cache); of a component behind a link its
+ * config.json alone. Nothing when store is no folder or the
  * writer writes none. What is not copied is noted in left, the store's own files and
  * hidden ones aside. */
 lt_status lt_sidecars_copy(lt_writer *writer, const lt_store *store, const char *output,

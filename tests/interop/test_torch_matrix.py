@@ -346,7 +346,7 @@ def there_and_back(work):
     for path in models:
         for suffix in (".ckpt", ".pt", ".pth", ".bin"):
             middle, back = work / f"middle{suffix}", work / "back.safetensors"
-            loratool("convert", path, "-o", middle, "-f")
+            loratool("convert", path, "-o", middle, "-f", "--allow-unmatched")  # its config stays behind
             loratool("convert", middle, "-o", back, "-f")
             wanted = everything if path == source else load_file(path)
             same_as_torch(torch.load(middle, weights_only=True), wanted, f"{path.name} to {suffix}")

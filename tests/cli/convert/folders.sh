@@ -118,6 +118,22 @@ check test "$(cd linked2 && echo *)" = "inside.json model.safetensors real.json"
 run 0 convert hub/snapshots/rev -o hub2/ --json
 check test "$(field stdout '.dropped | map(.name) | @csv')" = '"out.json"'
 check test -s hub2/config.json && check test -s hub2/sub/config.json
+# Wherever the cache lies, and its blobs.
+mkdir -p snapshots/hub && mv hub snapshots/hub/models && mv snapshots/hub/models/blobs far
+ln -s ../../../far snapshots/hub/models/blobs
+run 0 convert "$PWD/snapshots/hub/models/snapshots/rev" -o hub3/ --json
+check test -s hub3/config.json && check test -s hub3/sub/config.json
+# Of a component that is a link only its config goes along.
+echo secret >elsewhere/notes.txt && mkdir elsewhere/sub && echo secret >elsewhere/sub/config.json.key
+run 0 convert pipe -o pipe3/ --json
+check test "$(field stdout '.dropped | map(.name) | @csv')" = '"other/","unet/notes.txt","unet/sub/config.json.key"'
+check test "$(cd pipe3/unet && echo *)" = "config.json model.safetensors"
+# merge names what it leaves behind, too.
+make for-a.safetensors '{"a.lora_A.weight":{"dtype":"F32","shape":[1,1],"data_offsets":[0,4]},"a.lora_B.weight":{"dtype":"F32","shape":[1,1],"data_offsets":[4,8]}}' aaaAaaaA
+make linked/model.safetensors '{"a.weight":{"dtype":"F32","shape":[1,1],"data_offsets":[0,4]}}' aaaA
+rm linked/dangling.json linked/pipe.json
+run 0 merge --base linked for-a.safetensors -o linked3/
+out "a link that leads out of the folder: not copied: config.json"
 # An output inside its input is no part of it.
 run 0 convert in2 -o in2/out/
 run 0 convert in2 -o in2/out/ -f

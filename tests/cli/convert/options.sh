@@ -96,18 +96,37 @@ same a.safetensors b.safetensors
 # The scale of a PEFT adapter stands in its config: one file has no place for it.
 for input in "$llm/lora" "$llm/lora/adapter_model.safetensors"; do
     run 3 convert "$input" -o one.safetensors
-    err "$input: its adapter_config.json, which tells the scale of the modules, has no place"
+    err "$input: its adapter_config.json says what the factors are for"
     nothing_left one.safetensors
     run 0 convert "$input" -o one.safetensors --allow-unmatched --json
     check test "$(field stdout '.dropped | map(.name) | @csv')" = '"adapter_config.json"'
     rm one.safetensors
 done
 run 3 convert "$llm/lora/adapter_model.safetensors" -o beside/ # which copies nothing
+err "convert the folder into a folder"
+nothing_left beside
+# Not beside the config of another adapter, either.
+mkdir taken
+echo '{"peft_type":"LORA","r":8,"lora_alpha":1}' >taken/adapter_config.json
+run 3 convert "$llm/lora" -o taken/adapter_model.safetensors
+nothing_left taken/adapter_model.safetensors
+# What is not understood is kept back as well, and can be allowed.
+cp -r "$llm/lora" odd
+for field in '.rank_pattern={"q":[true]}' '.rank_pattern={"(?i)q":4}' '.r=5' '.use_dora=true' '.peft_type="ADALORA"'; do
+    jq "$field" "$llm/lora/adapter_config.json" >odd/adapter_config.json
+    run 3 convert odd -o one.safetensors
+    err "odd: its adapter_config.json says what the factors are for"
+    run 0 convert odd -o one.safetensors --allow-unmatched
+    rm one.safetensors
+done
+jq '.lora_alpha=8|.modules_to_save=["lm_head"]' "$llm/lora/adapter_config.json" >odd/adapter_config.json
+run 0 convert odd -o one.safetensors # there is no such tensor in it
+rm one.safetensors
 mkdir peft8
 cp "$llm/lora/adapter_model.safetensors" peft8/
 echo '{"peft_type":"LORA","r":8,"lora_alpha":8}' >peft8/adapter_config.json
 run 0 convert peft8 -o one.safetensors
-out "adapter_config.json: PEFT's config"
+out "adapter_config.json: PEFT's config: the output has no place for it"
 run 0 convert peft8/adapter_model.safetensors -o peft8/adapter_model.bin
 echo '{"peft_type":"LORA","r":8,"lora_alpha":8,"use_rslora":true}' >peft8/adapter_config.json
 rm peft8/adapter_model.bin
@@ -133,4 +152,11 @@ run 1 extract --base fp8.safetensors --tuned fp8-tuned.safetensors -o fp8.out.sa
 err "fp8.safetensors: tensor 'm.weight': is scaled fp8"
 nothing_left fp8.out.safetensors
 run 0 merge --base fp8.safetensors for-n.safetensors -o fp8.out.safetensors
+make fp8-both.safetensors "{$fp8,\"m.scale_weight\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[4,8]}}" 9988aaaAaaaB
+run 1 extract --base fp8.safetensors --tuned fp8-both.safetensors -o without.safetensors --dtype f32
+run 0 extract --base fp8.safetensors --tuned fp8-both.safetensors --exclude '^m\.' -o without.safetensors --dtype f32
+make experts.safetensors '{"m.gate_up_proj":{"dtype":"F8_E4M3","shape":[2,2],"data_offsets":[0,4]},"m.gate_up_proj_scale_inv":{"dtype":"F32","shape":[],"data_offsets":[4,8]}}' 8888aaaA
+run 1 convert experts.safetensors -o fp8.f16.safetensors --dtype f16
+err "tensor 'm.gate_up_proj': is scaled fp8 (see 'm.gate_up_proj_scale_inv')"
+nothing_left fp8.f16.safetensors
 run 0 extract --base fp8.safetensors --tuned fp8.out.safetensors -o n.out.safetensors --dtype f32
