@@ -126,7 +126,8 @@ static void print_text(FILE *to, const struct options *o, const lt_merge_report 
     lt_print_notes(to, "unmatched ", &r->unmatched, true);
     lt_print_notes(to, "assumed   ", &r->assumed, true);
     lt_print_notes(to, "redundant ", &r->redundant, true);
-    lt_print_notes(to, "dropped   ", &r->dropped, o->common.verbose);
+    bool few = r->dropped.count <= 10;
+    lt_print_notes(to, "dropped   ", &r->dropped, few || o->common.verbose);
     if (o->dry_run) return;
     if (r->files > 1)
         fprintf(to, "files      %zu (%zu of them copied beside the weights)\n", r->files,

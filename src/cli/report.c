@@ -171,8 +171,6 @@ static void print_reasons(FILE *to, const lt_notes *notes)
     for (size_t i = 0; i < n; i++) {
         fprintf(to, "    %6zu  ", counts[i]);
         lt_print_safe(to, notes->items[first[i]].reason);
-        fputs(counts[i] > 1 ? ": first " : ": ", to);
-        lt_print_safe(to, notes->items[first[i]].name);
         fputc('\n', to);
     }
     if (others) fprintf(to, "    %6zu  other reasons (-v lists them)\n", others);

@@ -133,7 +133,7 @@ make for-a.safetensors '{"a.lora_A.weight":{"dtype":"F32","shape":[1,1],"data_of
 make linked/model.safetensors '{"a.weight":{"dtype":"F32","shape":[1,1],"data_offsets":[0,4]}}' aaaA
 rm linked/dangling.json linked/pipe.json
 run 0 merge --base linked for-a.safetensors -o linked3/
-out "a link that leads out of the folder: not copied: config.json"
+out "config.json: a link that leads out of the folder: not copied"
 # An output inside its input is no part of it.
 run 0 convert in2 -o in2/out/
 run 0 convert in2 -o in2/out/ -f
