@@ -109,8 +109,9 @@ const lt_tensor *lt_adapter_rest(const lt_adapter *adapter, size_t index);
 lt_status lt_adapter_usable(const lt_adapter *adapter, lt_error *err) LT_MUST_USE;
 /* True for loralib's modules, whose alpha stands nowhere in the file. */
 bool lt_module_lacks_alpha(const lt_module *module);
-/* True for PEFT's modules without their config, which would tell their alpha; their scale
- * is taken to be 1. */
+/* True for PEFT's modules without their config, which would tell their alpha, and without
+ * the metadata entry "lora_alpha": "rank", which is written where scales are in the
+ * factors; their scale is taken to be 1. */
 bool lt_adapter_lacks_config(const lt_adapter *adapter);
 /* True when there are tensors of further kinds beside the module's own, which its alpha
  * scales too; differences (.diff_b, ...) are none of these. */
@@ -141,6 +142,7 @@ typedef struct lt_adapter_plan {
     const lt_dialect *dialect;
     bool overwrite;
     const lt_family *family; /* for metadata */
+    bool unsure;             /* the scale was a guess (lt_adapter_lacks_config) */
 } lt_adapter_plan;
 
 /* True when that output would be a PEFT folder: a folder, a name that ends in '/', or

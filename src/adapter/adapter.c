@@ -595,7 +595,9 @@ lt_status lt_adapter_usable(const lt_adapter *adapter, lt_error *err)
 
 bool lt_adapter_lacks_config(const lt_adapter *a)
 {
+    const char *alpha = lt_metadata_get(lt_store_metadata(a->store), LT_ALPHA_KEY);
     if (strcmp(lt_dialect_id(a->dialect), "peft")) return false;
+    if (alpha && !strcmp(alpha, LT_ALPHA_IS_RANK)) return false;
     for (size_t i = 0; i < a->n_modules; i++) {
         const lt_module *m = &a->modules[i];
         const char *path;

@@ -305,14 +305,23 @@ static void title_of(const char *path, char *dst, size_t size)
     if (dot && dot != dst) *dot = '\0';
 }
 
+static lt_status tell_alpha(const lt_adapter_out *o, lt_metadata *meta, lt_error *err)
+{
+    bool peft = !strcmp(o->plan.dialect->id, "peft");
+    if (!peft || o->folder || o->plan.unsure) return LT_OK;
+    return lt_metadata_set(meta, LT_ALPHA_KEY, LT_ALPHA_IS_RANK, err);
+}
+
 static lt_status plan_metadata(lt_adapter_out *o, lt_error *err)
 {
     lt_metadata *meta = lt_writer_metadata(o->writer);
     char title[256];
     lt_status st = LT_OK;
     bool kohya = o->plan.dialect->naming == LT_NAMING_KOHYA;
+    lt_metadata_remove(meta, LT_ALPHA_KEY); /* of the input */
     if (!kohya) {
         st = lt_metadata_set(meta, "format", "pt", err);
+        if (!st) st = tell_alpha(o, meta, err);
     } else {
         lt_network_summary summary = summarise(o);
         title_of(o->plan.path, title, sizeof title);

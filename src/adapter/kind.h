@@ -57,6 +57,10 @@ struct lt_dialect {
 };
 
 /* Of a file with these module names; never NULL. */
+/* Metadata of PEFT's factors in one file, where alpha has no place: the scale is 1. */
+#define LT_ALPHA_KEY "lora_alpha"
+#define LT_ALPHA_IS_RANK "rank"
+
 const lt_dialect *lt_dialect_detect(const lt_module *modules, size_t count);
 
 /* ---- PEFT's adapter_config.json -----------------------------------------------------

@@ -498,6 +498,7 @@ static lt_status open_output(struct resizing *z, lt_error *err)
         .format = o->format,
         .overwrite = o->overwrite,
         .dialect = lt_adapter_dialect(z->adapter),
+        .unsure = lt_adapter_lacks_config(z->adapter),
         .family = lt_adapter_family(z->adapter) };
     lt_status st = lt_adapter_out_new(&z->out, &plan, err);
     if (!st && config && lt_adapter_out_is_folder(z->out))

@@ -539,6 +539,7 @@ static lt_status write_all(struct respelling *z, lt_error *err)
     lt_adapter_plan plan = { .path = o->output,
         .format = o->format,
         .dialect = z->dialect,
+        .unsure = lt_adapter_lacks_config(z->adapter),
         .overwrite = o->overwrite,
         .family = lt_model_family(z->base.model) };
     lt_status st = lt_adapter_out_new(&z->out, &plan, err);

@@ -77,3 +77,19 @@ run 0 info alone.safetensors --json
 check test "$(field stdout .lacks_config)" = true
 run 0 info "$llm/lora" --json
 check test "$(field stdout .lacks_config)" = false
+# Where the scale went into the factors, the file says so, and keeps saying it.
+run 0 resize "$llm/lora" --rank 4 -o one.safetensors
+run 0 convert one.safetensors --base "$base" --to peft -o two.safetensors
+for one in one two; do
+    run 0 info --metadata $one.safetensors
+    out "lora_alpha	rank"
+    run 0 merge --base "$base" $one.safetensors -n --json
+    check test "$(field stdout '.assumed | length')" = 0
+done
+run 0 convert one.safetensors --base "$base" --to kohya -o kohya2.safetensors
+run 0 info --metadata kohya2.safetensors
+check [ -z "$(grep 'lora_alpha	' stdout)" ]
+# A guess stays one.
+run 0 resize alone.safetensors --rank 4 -o guess.safetensors
+run 0 merge --base "$base" guess.safetensors -n --json
+check test "$(field stdout '.assumed | length')" = 1
