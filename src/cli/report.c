@@ -25,11 +25,13 @@ void lt_print_safe(FILE *to, const char *text)
 {
     const unsigned char *p = (const unsigned char *)text, *end = p + strlen(text);
     while (p < end) {
-        int size = lt_utf8_length(p, end);
-        if (is_visible(p, size))
-            fwrite(p, 1, (size_t)size, to);
-        else
-            fputc('?', to);
+        const unsigned char *from = p;
+        int size = 0;
+        while (p < end && is_visible(p, size = lt_utf8_length(p, end)))
+            p += size;
+        fwrite(from, 1, (size_t)(p - from), to);
+        if (p == end) return;
+        fputc('?', to);
         p += size ? size : 1;
     }
 }
