@@ -53,10 +53,8 @@ struct lt_adapter_out {
 static int beside_config(const char *path)
 {
     char config[4200];
-    const char *slash = strrchr(path, '/');
-    int dir = slash ? (int)(slash - path + 1) : 0;
-    if (strncmp(path + dir, "adapter_model.", 14)) return -1;
-    snprintf(config, sizeof config, "%.*sadapter_config.json", dir, path);
+    int dir = lt_adapter_config_beside(path, config, sizeof config);
+    if (dir < 0) return -1;
     lt_path_kind kind;
     /* What cannot be looked at may be there: opening the folder tells the reason. */
     return lt_path_look(config, &kind, NULL) || kind != LT_PATH_NONE ? dir : -1;

@@ -63,6 +63,17 @@ struct lt_dialect {
 
 const lt_dialect *lt_dialect_detect(const lt_module *modules, size_t count);
 
+/* ---- paths --------------------------------------------------------------------------
+ */
+
+/* The tensor file that path stands for, and the config that goes with it ("" if none);
+ * both have room for size bytes, path is at least 64 shorter. */
+lt_status lt_adapter_locate(
+    const char *path, char *file, char *config, size_t size, lt_error *err) LT_MUST_USE;
+/* Of a file called adapter_model.*: the length of its folder's name, with the path of the
+ * config that would be beside it in config; -1 for other names. */
+int lt_adapter_config_beside(const char *path, char *config, size_t size);
+
 /* ---- PEFT's adapter_config.json -----------------------------------------------------
  */
 
