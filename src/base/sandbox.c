@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* A filter of system calls: seccomp(2), with the classic BPF of <linux/filter.h>. What is
- * listed fails with EPERM; everything else is as before, so that no version of the C
- * library or of BLAS meets a surprise. */
+ * listed fails with EPERM; the rest is as before, so that no version of the C library or
+ * of BLAS meets a surprise. Calls younger than the list are as on a kernel without them:
+ * libraries do with what there was before, and some are other ways to what is listed. */
 #define _GNU_SOURCE /* CLONE_THREAD */
 #include "base/sandbox.h"
 
@@ -9,6 +10,7 @@
     && !defined(LT_SANITIZED)
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -22,11 +24,25 @@
 
 #ifdef __x86_64__
 #define ARCHITECTURE AUDIT_ARCH_X86_64
-#define FOREIGN 0x40000000u /* numbers of the x32 calls begin here */
 #else
 #define ARCHITECTURE AUDIT_ARCH_AARCH64
-#define FOREIGN 0xffffffffu
 #endif
+
+/* From 424 on a call has the same number everywhere; the headers may be older than it.
+ * The list knows those of Linux 6.5. x32's numbers lie far above. */
+#ifndef SYS_openat2
+#define SYS_openat2 437
+#endif
+#ifndef SYS_pidfd_getfd
+#define SYS_pidfd_getfd 438
+#endif
+#ifndef SYS_mount_setattr
+#define SYS_mount_setattr 442
+#endif
+#ifndef SYS_quotactl_fd
+#define SYS_quotactl_fd 443
+#endif
+#define YOUNGER 452u
 
 #define LOAD(field) \
     BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (unsigned)offsetof(struct seccomp_data, field))
@@ -37,21 +53,30 @@
 #define IF_FROM(value) BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, value, 0, 1)
 #define FOR_ITSELF 0xffffffffu /* no process has that number */
 #define DENY(call) IF_EQUAL(SYS_##call), FAIL(EPERM)
+#define ABSENT(call) IF_EQUAL(SYS_##call), FAIL(ENOSYS)
+
+/* A call whose n-th argument, counted from 0, may not have one of those bits. */
+#define DENY_BITS(call, n, bits)                                          \
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_##call, 0, 4), LOAD(args[n]), \
+        BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, bits, 0, 1), FAIL(EPERM),    \
+        RETURN(SECCOMP_RET_ALLOW)
+/* One whose n-th argument has to be that. */
+#define ONLY_WITH(call, n, value)                                         \
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_##call, 0, 4), LOAD(args[n]), \
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, 1, 0), FAIL(EPERM),    \
+        RETURN(SECCOMP_RET_ALLOW)
 
 static const struct sock_filter rules[] = {
     LOAD(arch),
     BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ARCHITECTURE, 1, 0),
     RETURN(SECCOMP_RET_KILL_PROCESS),
     LOAD(nr),
-    IF_FROM(FOREIGN),
+    IF_FROM(YOUNGER),
     FAIL(ENOSYS),
+
     /* programs and processes */
     DENY(execve),
     DENY(execveat),
-#ifdef SYS_fork
-    DENY(fork),
-    DENY(vfork),
-#endif
     DENY(ptrace),
     DENY(process_vm_readv),
     DENY(process_vm_writev),
@@ -59,15 +84,34 @@ static const struct sock_filter rules[] = {
     DENY(tkill),
     DENY(rt_sigqueueinfo),
     DENY(rt_tgsigqueueinfo),
-#ifdef SYS_pidfd_send_signal
-    DENY(pidfd_send_signal),
-#endif
-#ifdef SYS_pidfd_getfd
     DENY(pidfd_open),
     DENY(pidfd_getfd),
-#endif
+    DENY(pidfd_send_signal),
     DENY(unshare),
     DENY(setns),
+    DENY(setpriority),
+    DENY(sched_setscheduler),
+    DENY(sched_setparam),
+    DENY(sched_setattr),
+    DENY(ioprio_set),
+    DENY(migrate_pages),
+    DENY(move_pages),
+    ONLY_WITH(prlimit64, 0, 0), /* the process itself */
+
+    /* memory and messages that processes share by name */
+    DENY(shmget),
+    DENY(shmat),
+    DENY(shmctl),
+    DENY(msgget),
+    DENY(msgsnd),
+    DENY(msgctl),
+    DENY(semget),
+    DENY(semop),
+    DENY(semtimedop),
+    DENY(semctl),
+    DENY(mq_open),
+    DENY(mq_unlink),
+
     /* the network */
     DENY(socket),
     DENY(socketpair),
@@ -76,16 +120,15 @@ static const struct sock_filter rules[] = {
     DENY(listen),
     DENY(accept),
     DENY(accept4),
-/* what stands beside the contents of files, and contents by name */
-#ifdef SYS_chmod
-    DENY(chmod),
-    DENY(chown),
-    DENY(lchown),
-#endif
+
+    /* what stands beside the contents of files, and contents by name: Landlock forbids
+     * to empty a file from its version 3 on, and nothing here has to. openat2 keeps its
+     * flags where no filter sees them. */
     DENY(fchmod),
     DENY(fchmodat),
     DENY(fchown),
     DENY(fchownat),
+    DENY(utimensat),
     DENY(setxattr),
     DENY(lsetxattr),
     DENY(fsetxattr),
@@ -93,20 +136,40 @@ static const struct sock_filter rules[] = {
     DENY(lremovexattr),
     DENY(fremovexattr),
     DENY(truncate),
+    DENY_BITS(openat, 2, O_TRUNC),
+    ABSENT(openat2),
+
     /* the system */
     DENY(mount),
     DENY(umount2),
-    DENY(pivot_root),
-#ifdef SYS_fsopen
+    DENY(mount_setattr),
     DENY(open_tree),
     DENY(move_mount),
     DENY(fsopen),
+    DENY(fsconfig),
+    DENY(fsmount),
     DENY(fspick),
-#endif
+    DENY(pivot_root),
     DENY(chroot),
+    DENY(swapon),
+    DENY(swapoff),
+    DENY(quotactl),
+    DENY(quotactl_fd),
+    DENY(acct),
+    DENY(reboot),
+    DENY(syslog),
+    DENY(vhangup),
+    DENY(sethostname),
+    DENY(setdomainname),
+    DENY(settimeofday),
+    DENY(clock_settime),
+    DENY(clock_adjtime),
+    DENY(adjtimex),
     DENY(init_module),
     DENY(finit_module),
+    DENY(delete_module),
     DENY(kexec_load),
+    DENY(kexec_file_load),
     DENY(bpf),
     DENY(perf_event_open),
     DENY(io_uring_setup),
@@ -115,25 +178,43 @@ static const struct sock_filter rules[] = {
     DENY(request_key),
     DENY(keyctl),
     DENY(open_by_handle_at),
-    /* what types into a terminal, for the shell to read when we are gone */
+
+#ifdef __x86_64__ /* older ways to the same, and to the machine */
+    DENY(fork),
+    DENY(vfork),
+    DENY(chmod),
+    DENY(chown),
+    DENY(lchown),
+    DENY(utime),
+    DENY(utimes),
+    DENY(futimesat),
+    DENY(creat),
+    DENY_BITS(open, 1, O_TRUNC),
+    DENY(ioperm),
+    DENY(iopl),
+#endif
+
+    /* of terminals their size only: others type into them, for the shell to read when we
+     * are gone; of files nothing, either */
     BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_ioctl, 0, 5),
     LOAD(args[1]),
-    IF_EQUAL(TIOCSTI),
-    FAIL(EPERM),
-    IF_EQUAL(TIOCLINUX),
-    FAIL(EPERM),
-    LOAD(nr),
-    /* signals to others; FOR_ITSELF is filled in */
-    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_kill, 1, 0),
-    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_tgkill, 0, 4),
-    LOAD(args[0]),
-    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, FOR_ITSELF, 1, 0),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, TCGETS, 2, 0),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, TIOCGWINSZ, 1, 0),
     FAIL(EPERM),
     RETURN(SECCOMP_RET_ALLOW),
+    /* signals to others, at once or when something can be read; FOR_ITSELF is filled in
+     */
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_fcntl, 0, 5),
+    LOAD(args[1]),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, F_SETOWN, 2, 0),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, F_SETOWN_EX, 1, 0),
+    RETURN(SECCOMP_RET_ALLOW),
+    FAIL(EPERM),
+    ONLY_WITH(kill, 0, FOR_ITSELF),
+    ONLY_WITH(tgkill, 0, FOR_ITSELF),
     /* clone3 keeps its flags where no filter sees them; the C library then uses clone,
      * which may make threads only. */
-    IF_EQUAL(SYS_clone3),
-    FAIL(ENOSYS),
+    ABSENT(clone3),
     BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone, 0, 3),
     LOAD(args[0]),
     BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, CLONE_THREAD, 1, 0),

@@ -18,16 +18,18 @@
 #endif
 #endif
 
-/* Programs, the network, other processes, permissions, typing into a terminal. Threads
- * and files stay possible. False where the system has nothing of the kind (seccomp of
- * Linux, on x86-64 and AArch64). */
+/* Programs, the network, other processes, permissions and times of files, making a file
+ * empty, typing into a terminal, the system's settings. Threads and files stay possible.
+ * False where the system has nothing of the kind (seccomp of Linux, on x86-64 and
+ * AArch64). */
 bool lt_sandbox_enter(void);
 
 /* Files can then be made, changed, renamed and removed only in the folder that output (a
  * file, a folder, a link to one; NULL: none) is or will be in, and scratch files in
  * $TMPDIR. All can be read: models lie behind links, often in other folders. To be called
- * before lt_sandbox_enter; false where the system has nothing of the kind (Landlock of
- * Linux, from 5.19 on, where it is enabled). */
+ * before lt_sandbox_enter, whose filter forbids what Landlock before Linux 6.2 does not
+ * know of; false where the system has nothing of the kind (Landlock of Linux, from 5.19
+ * on, where it is enabled). */
 bool lt_sandbox_files(const char *output);
 
 #endif
