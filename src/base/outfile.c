@@ -267,16 +267,27 @@ static void sync_folder(const char *path)
 static int rename_without_clobber(const char *from, const char *to)
 {
     int rc = renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE);
-    if (rc == 0 || (errno != EINVAL && errno != ENOSYS)) return rc;
+    if (rc == 0 || !lt_is_unsupported(errno)) return rc;
     /* A file system without RENAME_NOREPLACE: a hard link refuses an existing name. */
-    if (link(from, to)) return -1;
-    return unlink(from);
+    if (!link(from, to)) return unlink(from);
+    if (errno == EEXIST) return -1;
+    /* Without those, too (exFAT, network drives mounted by FUSE; each has another error):
+     * an empty file takes the name, if it is free, for a moment. */
+    int fd = open(to, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (fd < 0) return -1;
+    close(fd);
+    rc = rename(from, to);
+    if (!rc) return 0;
+    int sys = errno;
+    unlink(to);
+    errno = sys;
+    return rc;
 }
 
 lt_status lt_outfile_seal(lt_outfile *f, lt_error *err)
 {
     if (f->to_stdout || f->fd < 0) return LT_OK;
-    if (fsync(f->fd)) return write_failed(f, err);
+    if (fsync(f->fd) && !lt_is_unsupported(errno)) return write_failed(f, err);
     close(f->fd);
     f->fd = -1;
     return LT_OK;
@@ -322,7 +333,7 @@ lt_status lt_outfile_place(lt_outfile *f, lt_error *err)
         lt_abandon_remember(f->temp);
         errno = sys;
         /* Where the file system cannot exchange names, or it went meanwhile. */
-        if (sys != EINVAL && sys != ENOSYS && sys != ENOENT) return rename_failed(f, err);
+        if (!lt_is_unsupported(sys) && sys != ENOENT) return rename_failed(f, err);
     }
     if (rename(f->temp, f->path)) return rename_failed(f, err);
     f->state = PLACED;

@@ -153,7 +153,7 @@ lt_status lt_outfolder_commit(lt_outfolder *f, lt_error *err)
 {
     if (f->temp) {
         if (renameat2(AT_FDCWD, f->temp, AT_FDCWD, f->path, RENAME_NOREPLACE)
-            && ((errno != EINVAL && errno != ENOSYS) || rename(f->temp, f->path)))
+            && (!lt_is_unsupported(errno) || rename(f->temp, f->path)))
             return failed("cannot rename the finished folder", f->path, err);
     }
     forget(f);

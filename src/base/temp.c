@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +21,11 @@ static lt_status failed(const char *what, lt_error *err)
 {
     int sys = errno;
     return lt_error_sys(err, sys, "%s: %s", what, strerror(sys));
+}
+
+bool lt_is_unsupported(int sys)
+{
+    return sys == EINVAL || sys == ENOSYS || sys == EOPNOTSUPP;
 }
 
 static bool fill_in(char *letters, size_t n)
@@ -116,8 +120,7 @@ int lt_temp_nameless(const char *path, lt_error *err)
     }
     int fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
     if (fd >= 0) return fd;
-    if (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL)
-        return open_and_unlink(path, err);
+    if (lt_is_unsupported(errno) || errno == EISDIR) return open_and_unlink(path, err);
     failed("cannot make a temporary file", err);
     return -1;
 }

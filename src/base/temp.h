@@ -10,6 +10,8 @@
 
 #include "loratool/error.h"
 
+#include <stdbool.h>
+
 /* A new file for what will be path: its descriptor, or -1 with *err set. *name is
  * remembered for removal (lt_abandon_forget) and released with free. */
 int lt_temp_file(char **name, const char *path, lt_error *err) LT_MUST_USE;
@@ -22,5 +24,8 @@ int lt_temp_nameless(const char *path, lt_error *err) LT_MUST_USE;
 
 /* The same in $TMPDIR (or /tmp). */
 int lt_temp_fd(lt_error *err) LT_MUST_USE;
+
+/* That a call failed with sys because the kernel or the file system has no such thing. */
+bool lt_is_unsupported(int sys);
 
 #endif

@@ -42,6 +42,8 @@ class Checks:
 
 check = Checks()
 
+RENAMES = "rename,rename2,link" # all that gives a file a name
+
 # ---- inputs --------------------------------------------------------------------------
 
 
@@ -322,7 +324,7 @@ def judge(bench, command, reference, fault, done, old):
     if not fragile and not check(done.code in known, f"{label}: exit {done.code}: {done.stderr[-300:]!r}"):
         lost = isinstance(done.code, str) or done.code < 0
     made = bench.files()
-    if fault["class"] == "rename" and fault["for"] == 0 and command.folder and old:
+    if fault["class"] == RENAMES and fault["for"] == 0 and command.folder and old:
         made = put_back(made, old)
     for name in sorted(set(made) | set(old) | set(reference.made)):
         now, good, before = (group.get(name, False) for group in (made, reference.made, old))

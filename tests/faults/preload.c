@@ -53,6 +53,8 @@ enum class {
     SYNC,
     SYNCDIR, /* of a folder */
     RENAME,
+    RENAME2,
+    LINK,
     REMOVE,
     CLOSE,
     MKDIR,
@@ -66,8 +68,8 @@ enum class {
 };
 
 static const char *const class_names[CLASSES] = { "alloc", "liballoc", "open", "temp",
-    "read", "write", "copy", "sync", "syncdir", "rename", "remove", "close", "mkdir",
-    "stat", "list", "path", "mode", "thread", "load" };
+    "read", "write", "copy", "sync", "syncdir", "rename", "rename2", "link", "remove",
+    "close", "mkdir", "stat", "list", "path", "mode", "thread", "load" };
 
 static const struct {
     const char *name;
@@ -398,9 +400,9 @@ int fsync(int fd)
 }
 
 FALLIBLE(RENAME, rename, (const char *a, const char *b), (a, b))
-FALLIBLE(RENAME, renameat2, (int x, const char *a, int y, const char *b, unsigned f),
+FALLIBLE(RENAME2, renameat2, (int x, const char *a, int y, const char *b, unsigned f),
     (x, a, y, b, f))
-FALLIBLE(RENAME, link, (const char *a, const char *b), (a, b))
+FALLIBLE(LINK, link, (const char *a, const char *b), (a, b))
 FALLIBLE(REMOVE, unlink, (const char *p), (p))
 FALLIBLE(REMOVE, rmdir, (const char *p), (p))
 FALLIBLE(MKDIR, mkdir, (const char *p, mode_t m), (p, m))

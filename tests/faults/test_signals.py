@@ -10,8 +10,8 @@ from faults import *
 
 CAUGHT = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGXCPU, signal.SIGABRT,
           signal.SIGSEGV, signal.SIGPIPE]
-CALLS = "open,temp,read,write,copy,sync,syncdir,rename,remove,close,mkdir,stat,mode"
-LAST = "rename,remove,syncdir"
+CALLS = f"open,temp,read,write,copy,sync,syncdir,{RENAMES},remove,close,mkdir,stat,mode"
+LAST = f"{RENAMES},remove,syncdir"
 TITLES = ["extract", "extract folder", "extract pipe", "merge", "merge torch", "merge folder", "merge pipes",
           "resize folder", "convert folder"]
 PART = re.compile(r"(^|/)\.[^/]*\.[A-Za-z0-9]{6}\.lt-part(/|$)")
