@@ -4,12 +4,14 @@
 #include "cli/report.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 /* The product's exit codes; documented in loratool(1). */
 static int exit_code(lt_status st)
@@ -58,6 +60,18 @@ static void catch_signals(void)
     signal(SIGXFSZ, SIG_IGN);
     /* Libraries that find no memory may call exit. */
     atexit(lt_abandon_outputs);
+}
+
+/* Of a standard stream that is closed the next file to be opened would take the number,
+ * and be read or written in its place. What stands there now fails when it is used. */
+static void occupy_closed_streams(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+        if (fcntl(fd, F_GETFD) >= 0) continue;
+        int made = open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+        if (made < 0) made = open("/", O_RDONLY);
+        if (made != fd) _exit(1);
+    }
 }
 
 /* A model may lie in hundreds of files, which are all open at once. */
@@ -137,6 +151,7 @@ static int run(const lt_command *c, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
+    occupy_closed_streams();
     lt_init();
     catch_signals();
     raise_file_limit();

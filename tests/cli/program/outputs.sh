@@ -19,3 +19,17 @@ run 0 merge --base empty.safetensors one.safetensors -o merged.safetensors
 run 0 info -t merged.safetensors
 out "b	F32	[0,1000000000000000]"
 
+
+# Of closed streams: no other file is read or written in their place.
+convert="$LORATOOL convert $lora -q"
+$convert -o - <&- >&- 2>err && fail "nothing was written, and that was no error"
+check grep -q "standard output: cannot write" err
+"$LORATOOL" merge --base "$testdata/mini-sd/base.safetensors" - -o out.safetensors <&- 2>err &&
+    fail "the base was read as standard input"
+check grep -q "standard input: cannot" err
+check test ! -e out.safetensors
+$convert -o good.safetensors
+for closed in '<&-' '2>&-' '<&- 2>&-' '<&- >&- 2>&-'; do
+    eval "$convert -o there.safetensors -f $closed" || fail "convert $closed"
+    check cmp good.safetensors there.safetensors
+done
