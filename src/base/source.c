@@ -110,6 +110,8 @@ static lt_status open_fd(
     if (fd < 0) return lt_error_sys(err, errno, "cannot open: %s", strerror(errno));
     bool regular = true;
     lt_status st = check_kind(fd, named, &regular, err);
+    /* Of a file whose start somebody else has read, standard input is the rest. */
+    if (is_stdin && lseek(fd, 0, SEEK_CUR) != 0) regular = false;
     if (!st && regular) {
         *out = fd;
         return LT_OK;

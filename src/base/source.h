@@ -9,8 +9,9 @@
 
 typedef struct lt_source lt_source;
 
-/* Opens a regular file, or standard input when path is "-". Input that cannot seek is
- * copied to an unlinked temporary file first ($TMPDIR, at most LT_MAX_SPOOL_SIZE). */
+/* Opens a regular file, or standard input when path is "-". Input that cannot seek, and
+ * what is left of standard input where its start was read, is copied to an unlinked
+ * temporary file first ($TMPDIR, at most LT_MAX_SPOOL_SIZE). */
 lt_status lt_source_open(lt_source **out, const char *path, lt_error *err) LT_MUST_USE;
 /* Opens a file that nobody named: it was found in a folder or by an index. A link there
  * may lead anywhere; anything but a regular file is LT_ERR_FORMAT, and not waited for. */

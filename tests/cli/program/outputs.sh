@@ -33,3 +33,11 @@ for closed in '<&-' '2>&-' '<&- 2>&-' '<&- >&- 2>&-'; do
     eval "$convert -o there.safetensors -f $closed" || fail "convert $closed"
     check cmp good.safetensors there.safetensors
 done
+
+# Standard input is what is left of it.
+{ printf 12345678 && cat "$lora"; } >behind.safetensors
+{
+    dd bs=8 count=1 >/dev/null 2>&1
+    "$LORATOOL" convert - -o rest.safetensors -q
+} <behind.safetensors || fail "the rest of a file"
+check cmp good.safetensors rest.safetensors
