@@ -98,19 +98,11 @@ static const struct sock_filter rules[] = {
     DENY(move_pages),
     ONLY_WITH(prlimit64, 0, 0), /* the process itself */
 
-    /* memory and messages that processes share by name */
+    /* memory that processes share by name; queues and semaphores stay, fakeroot's library
+     * in this process speaks by them */
     DENY(shmget),
     DENY(shmat),
     DENY(shmctl),
-    DENY(msgget),
-    DENY(msgsnd),
-    DENY(msgctl),
-    DENY(semget),
-    DENY(semop),
-    DENY(semtimedop),
-    DENY(semctl),
-    DENY(mq_open),
-    DENY(mq_unlink),
 
     /* the network */
     DENY(socket),
