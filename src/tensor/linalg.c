@@ -6,6 +6,7 @@
 
 #include <cblas.h>
 #include <limits.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -282,6 +283,29 @@ static lt_status too_large(size_t n, lt_error *err)
         err, LT_ERR_LIMIT, "a side of %zu is over what LAPACK indexes", n);
 }
 
+/* LAPACK's iterations may go on for ever on infinity. */
+static lt_status not_finite(lt_error *err)
+{
+    return lt_error_set(err, LT_ERR_NUMERIC,
+        "the matrix to be decomposed is not finite: its values are too large");
+}
+
+static bool all_finite(const double *a, size_t n)
+{
+    bool finite = true;
+    for (size_t i = 0; i < n; i++)
+        finite &= isfinite(a[i]) != 0;
+    return finite;
+}
+
+static bool all_finite_f32(const float *a, size_t n)
+{
+    bool finite = true;
+    for (size_t i = 0; i < n; i++)
+        finite &= isfinite(a[i]) != 0;
+    return finite;
+}
+
 static lt_status check_converged(int info, lt_error *err)
 {
     if (!info) return LT_OK;
@@ -299,6 +323,8 @@ lt_status lt_eig_sym(size_t n, double *a, double *w, lt_error *err)
 {
     if (n == 0) return LT_OK;
     if (!eig_counts_fit(n)) return too_large(n, err);
+    for (size_t i = 0; i < n; i++) /* the other triangle is not looked at */
+        if (!all_finite(a + i * n, i + 1)) return not_finite(err);
     int in = (int)n, info = 0, lwork = -1, liwork = -1, isize = 0;
     double size = 0;
     blas.dsyevd_("V", "U", &in, a, &in, w, &size, &lwork, &isize, &liwork, &info);
@@ -319,6 +345,8 @@ lt_status lt_eig_sym_f32(size_t n, float *a, float *w, lt_error *err)
 {
     if (n == 0) return LT_OK;
     if (!eig_counts_fit(n)) return too_large(n, err);
+    for (size_t i = 0; i < n; i++)
+        if (!all_finite_f32(a + i * n, i + 1)) return not_finite(err);
     int in = (int)n, info = 0, lwork = 1 + 6 * in + 2 * in * in, liwork = 3 + 5 * in;
     float *work = lt_alloc_work((uint64_t)lwork, sizeof *work, err);
     int *iwork = lt_alloc_work((uint64_t)liwork, sizeof *iwork, err);
@@ -393,6 +421,7 @@ lt_status lt_svd(
     size_t p = m < n ? m : n;
     if (p == 0) return LT_OK;
     if (!svd_counts_fit(m, n)) return too_large(m > n ? m : n, err);
+    if (!all_finite(a, m * n)) return not_finite(err);
     int im = (int)m, in = (int)n, ip = (int)p;
     double want_sdd = 0, want_svd = 0;
     run_gesdd(im, in, ip, a, u, s, vt, &want_sdd, -1, NULL);

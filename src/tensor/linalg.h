@@ -49,7 +49,8 @@ void lt_mirror_upper(size_t n, double *c); /* copies the upper triangle to the l
 void lt_transpose(float *dst, const float *src, size_t rows, size_t columns);
 
 /* Symmetric a (n x n) = V^T diag(w) V: w ascending, row i of a becomes the eigenvector of
- * w[i]. LAPACK dsyevd or ssyevd (divide and conquer). */
+ * w[i]. Of a the lower triangle is read; LT_ERR_NUMERIC when it is not finite. LAPACK
+ * dsyevd or ssyevd (divide and conquer). */
 lt_status lt_eig_sym(size_t n, double *a, double *w, lt_error *err) LT_MUST_USE;
 lt_status lt_eig_sym_f32(size_t n, float *a, float *w, lt_error *err) LT_MUST_USE;
 
@@ -62,7 +63,8 @@ bool lt_cholesky(size_t n, double *a) LT_MUST_USE;
 lt_status lt_lq(size_t k, size_t n, double *a, double *l, lt_error *err) LT_MUST_USE;
 
 /* a (m x n, destroyed) = u (m x p) diag(s) vt (p x n), p = min(m, n), s descending.
- * LAPACK dgesdd; dgesvd when that does not converge. */
+ * LT_ERR_NUMERIC when a is not finite. LAPACK dgesdd; dgesvd when that does not converge.
+ */
 lt_status lt_svd(size_t m, size_t n, double *a, double *u, double *s, double *vt,
     lt_error *err) LT_MUST_USE;
 

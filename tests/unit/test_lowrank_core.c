@@ -405,10 +405,32 @@ static void test_sides(void)
     CHECK(!lt_svd(1, 1, &x, &u, &s, &vt, NULL) && s == 1);
 }
 
+/* LAPACK's SVD goes on for ever on some matrices with infinity in them. */
+static void test_not_finite(void)
+{
+    static const double bad[] = { INFINITY, -INFINITY, NAN };
+    double u[9], s[3], vt[9], w[3];
+    float wf[3];
+    for (size_t at = 0; at < 9; at++)
+        for (size_t k = 0; k < sizeof bad / sizeof *bad; k++) {
+            double a[9] = { 2, 1, 0, 1, 2, 1, 0, 1, 2 }, b[9];
+            float f[9];
+            a[at] = bad[k];
+            memcpy(b, a, sizeof b);
+            for (size_t i = 0; i < 9; i++)
+                f[i] = (float)a[i];
+            bool read = at % 3 <= at / 3; /* the lower triangle */
+            CHECK(lt_svd(3, 3, a, u, s, vt, NULL) == LT_ERR_NUMERIC);
+            CHECK(lt_eig_sym(3, b, w, NULL) == (read ? LT_ERR_NUMERIC : LT_OK));
+            CHECK(lt_eig_sym_f32(3, f, wf, NULL) == (read ? LT_ERR_NUMERIC : LT_OK));
+        }
+}
+
 int main(void)
 {
     static const unit_test tests[] = { TEST(test_shapes), TEST(test_high_rank),
         TEST(test_scales), TEST(test_shifted), TEST(test_singular), TEST(test_steep),
-        TEST(test_rough), TEST(test_cancelling), TEST(test_sides) };
+        TEST(test_rough), TEST(test_cancelling), TEST(test_sides),
+        TEST(test_not_finite) };
     return RUN_TESTS(tests);
 }
