@@ -51,7 +51,7 @@
 /* The next statement is for that value, or for those from it on, only. */
 #define IF_EQUAL(value) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, 0, 1)
 #define IF_FROM(value) BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, value, 0, 1)
-#define FOR_ITSELF 0xffffffffu /* no process has that number */
+#define FOR_ITSELF 0xffffffffu /* filled in; no process has that number */
 #define DENY(call) IF_EQUAL(SYS_##call), FAIL(EPERM)
 #define ABSENT(call) IF_EQUAL(SYS_##call), FAIL(ENOSYS)
 
@@ -194,8 +194,7 @@ static const struct sock_filter rules[] = {
     BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, TIOCGWINSZ, 1, 0),
     FAIL(EPERM),
     RETURN(SECCOMP_RET_ALLOW),
-    /* signals to others, at once or when something can be read; FOR_ITSELF is filled in
-     */
+    /* signals to others, at once or when there is something to read */
     BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_fcntl, 0, 5),
     LOAD(args[1]),
     BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, F_SETOWN, 2, 0),
